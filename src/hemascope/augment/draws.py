@@ -1,0 +1,50 @@
+"""Random numbers as a pure function of what they are for: seed, epoch, row and purpose.
+
+No generator has a state here, so a draw does not depend on the order of work, on how many workers share it, on the
+device, or on whether a run was interrupted.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of SplitMix64 (Steele, Lea and Flood, 2014): every input bit moves every output bit."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def words(seed: int, epoch: int, rows: NDArray[np.int64], purpose: str, count: int = 1) -> NDArray[np.uint64]:
+    """`count` random 64-bit words for each row: uint64 (n, count).
+
+    purpose: names the draw ("jitter", "order", ...), so that two uses of one row are independent.
+    """
+    with np.errstate(over="ignore"):
+        key = np.array([seed], np.uint64)
+        for part in (epoch, zlib.crc32(purpose.encode())):
+            key = _mix(key + _GOLDEN + np.uint64(part))
+        state = _mix(key + _GOLDEN + np.asarray(rows, np.int64).astype(np.uint64))
+        steps = np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN
+        return _mix(state[:, None] + steps[None, :])
+
+
+def uniform(seed: int, epoch: int, rows: NDArray[np.int64], purpose: str, count: int = 1) -> NDArray[np.float64]:
+    """`count` numbers in [0, 1) for each row: float64 (n, count)."""
+    return (words(seed, epoch, rows, purpose, count) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def word(seed: int, epoch: int, step: int, purpose: str) -> int:
+    """One random word below 2**63 for a step of an epoch, fit to seed another generator."""
+    return int(words(seed, epoch, np.array([step], np.int64), purpose)[0, 0] >> np.uint64(1))
+
+
+def permutation(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    """The order in which an epoch walks over `count` rows: int64 (count,)."""
+    return np.argsort(words(seed, epoch, np.arange(count, dtype=np.int64), "order")[:, 0], kind="stable")

@@ -1,0 +1,134 @@
+"""The typed recipe: everything that decides how a model is made, as a YAML file with checked keys."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hemascope.errors import InputError
+
+Optimizer = Literal["lion", "adam", "adamw", "sgd", "rmsprop"]
+Schedule = Literal["constant", "plateau", "cosine", "one_cycle"]
+AugmentationName = Literal["dihedral", "affine", "jitter", "randaugment", "augmix"]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Augmentation(Part):
+    """One family of augmentation, drawn anew for every picture."""
+
+    name: AugmentationName = Field(description="The family.")
+    magnitude: float = Field(0.5, ge=0, le=1, description="How strong, from 0 (nothing) to 1.")
+    probability: float = Field(1.0, ge=0, le=1, description="The share of the pictures that it touches.")
+
+
+class Stage(Part):
+    """One stretch of training with its own optimiser state."""
+
+    name: str = Field(description="What tables call it.")
+    epochs: int = Field(ge=0, description="At most so many walks over the training rows.")
+    learning_rate: float = Field(gt=0, description="The highest rate of the stage.")
+    random_learning_rate: float | None = Field(
+        None, gt=0, description="The highest rate when the backbone starts from random weights; default: the same."
+    )
+    freeze_backbone: bool = Field(False, description="Train the head alone; skipped when weights are random.")
+
+
+class Recipe(Part):
+    """How a model is made. Each field is a key of the YAML file."""
+
+    name: str = Field(description="What tables and run folders call the recipe.")
+    description: str = Field("", description="One sentence for people.")
+    backbone: str = Field(description="A timm model name, or 'none': answer with the most frequent class always.")
+    pretrained: str = Field(
+        "auto", description="auto (ImageNet weights when they can be had), required, none, or a safetensors file."
+    )
+    image_size: int = Field(96, ge=16, le=1024, description="Side of the square that the network sees, in pixels.")
+    head_widths: tuple[int, ...] = Field((1024, 512), description="Dense layers between pooling and classes.")
+    head_dropout: float = Field(0.5, ge=0, lt=1, description="Dropout after each dense layer, or before a bare one.")
+    head_l2: float = Field(0.001, ge=0, description="L2 penalty on the weights of the dense layers.")
+    augmentation: tuple[Augmentation, ...] = Field((), description="Families applied in this order to each picture.")
+    batch_size: int = Field(35, ge=2, description="Pictures in a step.")
+    optimizer: Optimizer = Field("lion", description="The optimiser.")
+    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay, off norms and biases.")
+    stages: tuple[Stage, ...] = Field(description="Stages, run one after the other.")
+    schedule: Schedule = Field("plateau", description="How the learning rate moves within a stage.")
+    plateau_patience: int = Field(3, ge=1, description="Epochs without a better validation score before it is cut.")
+    plateau_factor: float = Field(0.3, gt=0, lt=1, description="What the rate is multiplied with on a plateau.")
+    early_stopping: int = Field(8, ge=1, description="Epochs without a better validation score that end a stage.")
+    class_weights: Literal["balanced", "none"] = Field("balanced", description="Weight of a class in the loss.")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of the target spread over all classes.")
+    ema_decay: float = Field(0.0, ge=0, lt=1, description="Decay of the moving average of the weights; 0: none.")
+    gradient_clip: float = Field(0.0, ge=0, description="Largest gradient norm; 0: no limit.")
+    workers: int = Field(2, ge=0, description="Processes that augment ahead of the network; 0: none.")
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with the package."""
+    folder = resources.files("hemascope") / "recipes"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_recipe(name: str | Path) -> Recipe:
+    """A recipe by the name of one that comes with the package, or from a YAML file.
+
+    Raises InputError for an unknown name, and for unknown, misspelt or ill-typed keys with the nearest right one.
+    """
+    known = recipe_names()
+    if str(name) in known:
+        entry = resources.files("hemascope") / "recipes" / f"{name}.yaml"
+        return parse_recipe(entry.read_text(encoding="utf-8"), f"{name}.yaml")
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise InputError(f"{path}: there is no such recipe file; give one of {', '.join(known)} or a YAML file.")
+        return parse_recipe(path.read_text(encoding="utf-8"), str(path))
+    raise InputError(f"'{name}' is no recipe{_nearest(str(name), known)}; there are {', '.join(known)}.")
+
+
+def parse_recipe(text: str, source: str = "recipe") -> Recipe:
+    """The recipe that a YAML text holds; `source` names it in errors."""
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
+        raise InputError(f"{source}: line {line} is not valid YAML; mend it.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{source}: holds {type(content).__name__}, expected keys such as backbone and stages.")
+    return recipe_from(content, source)
+
+
+def recipe_from(content: dict[str, Any], source: str = "recipe") -> Recipe:
+    """The recipe that a mapping holds. Raises InputError naming the first key that is wrong."""
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise InputError(f"{source}: {_sentence(error)}") from error
+
+
+def _sentence(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        parts: dict[str, type[Part]] = {"stages": Stage, "augmentation": Augmentation}
+        part = parts.get(str(problem["loc"][0]), Recipe)
+        return f"unknown key '{where}'{_nearest(str(problem['loc'][-1]), list(part.model_fields))}."
+    if problem["type"] == "missing":
+        return f"the key '{where}' is missing; add it."
+    found = problem.get("input")
+    if problem["type"] == "literal_error":
+        choices = [*get_args(Optimizer), *get_args(Schedule), *get_args(AugmentationName)]
+        return f"'{where}' is {found!r}{_nearest(str(found), choices)}; {problem['msg']}."
+    return f"'{where}' is {found!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}."
+
+
+def _nearest(word: str, choices: list[str]) -> str:
+    near = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    return f"; did you mean '{near[0]}'?" if near else ""
