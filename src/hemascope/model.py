@@ -1,0 +1,186 @@
+"""A network from pictures to classes: preprocessing, backbone and head as one module."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from hemascope.errors import InputError
+from hemascope.recipe import Recipe
+from hemascope.resize import resize_weights
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+_HUB = ("huggingface.co", 443)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where the backbone's first weights come from."""
+
+    origin: str
+    """"random", "ImageNet (NAME)" or "file NAME"; run folders and tables say it."""
+
+    @property
+    def random(self) -> bool:
+        return self.origin == "random"
+
+
+class CellClassifier(nn.Module):
+    """uint8 (or 0..255 float) pictures (n, 3, h, w) -> logits float (n, classes).
+
+    Pictures of another size than the network's are resized as everywhere in hemascope, then scaled and normalised:
+    the preprocessing cannot be lost, because it is part of the network.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, recipe: Recipe, class_names: Sequence[str], backbone: nn.Module, features: int) -> None:
+        super().__init__()
+        self.class_names = tuple(class_names)
+        self.image_size = recipe.image_size
+        self.backbone = backbone
+        self.head = _head(features, recipe, len(self.class_names))
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[None, :, None, None] * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD)[None, :, None, None] * 255, persistent=False)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        image = self._resized(pictures.float())
+        embedding = self.backbone((image - self.mean) / self.std)
+        logits: torch.Tensor = self.head(embedding)
+        return logits
+
+    def _resized(self, image: torch.Tensor) -> torch.Tensor:
+        height, width = image.shape[-2:]
+        if (height, width) == (self.image_size, self.image_size):
+            return image
+        rows = torch.from_numpy(resize_weights(height, self.image_size)).to(image)
+        columns = torch.from_numpy(resize_weights(width, self.image_size)).to(image)
+        return (rows @ image @ columns.T).clamp(0, 255)
+
+    def penalised_weights(self) -> list[torch.Tensor]:
+        """The weights of the dense layers that the recipe's L2 penalty stands on."""
+        dense = [layer for layer in self.head if isinstance(layer, nn.Linear)]
+        return [layer.weight for layer in dense[:-1]]
+
+
+class Constant(nn.Module):
+    """The baseline in the place of a backbone: logits that do not depend on the picture."""
+
+    def __init__(self, logits: NDArray[np.float32]) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.from_numpy(logits), requires_grad=False)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        # The sum keeps the picture in the graph, so that an exported file takes the same input as any other.
+        nothing = pictures.float().sum(dim=(1, 2, 3), keepdim=True)[:, :, 0, 0] * 0
+        return nothing + self.logits[None, :]
+
+
+class Deployed(nn.Module):
+    """What users of a model call: uint8 images (n, h, w, 3) -> probabilities float (n, classes)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.network(images.permute(0, 3, 1, 2))
+        return logits.float().softmax(dim=1)
+
+
+def build_model(recipe: Recipe, class_names: Sequence[str]) -> tuple[CellClassifier, Weights]:
+    """The network of a recipe, with its first weights and where they came from.
+
+    Random weights follow torch's global generator. Raises InputError when the backbone is unknown, or when weights
+    are required and cannot be had, or do not fit.
+    """
+    backbone, weights = _backbone(recipe)
+    with torch.no_grad():
+        features = int(backbone.eval()(torch.zeros(1, 3, recipe.image_size, recipe.image_size)).shape[1])
+    return CellClassifier(recipe, class_names, backbone, features), weights
+
+
+def _head(features: int, recipe: Recipe, classes: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for width in recipe.head_widths:
+        layers += [nn.Linear(features, width), nn.ReLU(), nn.Dropout(recipe.head_dropout)]
+        features = width
+    if not recipe.head_widths and recipe.head_dropout:
+        layers.append(nn.Dropout(recipe.head_dropout))
+    return nn.Sequential(*layers, nn.Linear(features, classes))
+
+
+def _create(recipe: Recipe, pretrained: bool) -> nn.Module:
+    if not timm.is_model(recipe.backbone):
+        near = timm.list_models(f"*{recipe.backbone[:6]}*")[:3]
+        hint = f"; near it are {', '.join(near)}" if near else "; timm.list_models() lists them"
+        raise InputError(f"recipe '{recipe.name}': timm has no backbone '{recipe.backbone}'{hint}.")
+    backbone: nn.Module = timm.create_model(recipe.backbone, pretrained=pretrained, num_classes=0)
+    return backbone
+
+
+def _backbone(recipe: Recipe) -> tuple[nn.Module, Weights]:
+    choice = recipe.pretrained
+    if choice == "none":
+        return _create(recipe, pretrained=False), Weights("random")
+    if choice not in ("auto", "required"):
+        backbone = _create(recipe, pretrained=False)
+        _load_backbone(backbone, Path(choice), recipe)
+        return backbone, Weights(f"file {Path(choice).name}")
+    try:
+        if not hub_reachable():
+            raise ConnectionError(f"no connection to {_HUB[0]}")
+        return _create(recipe, pretrained=True), Weights(f"ImageNet (timm {recipe.backbone})")
+    except InputError:
+        raise
+    except Exception as error:
+        # timm and the hub's client raise many types for "cannot be had"; what matters is what to do now.
+        if choice == "required":
+            raise InputError(
+                f"recipe '{recipe.name}': the pretrained weights of {recipe.backbone} cannot be had ({error}); connect "
+                "to the network, name a safetensors file with --pretrained PATH, or use --pretrained none."
+            ) from error
+        return _create(recipe, pretrained=False), Weights("random")
+
+
+def hub_reachable(seconds: float = 3.0) -> bool:
+    """Whether the hub that timm takes weights from answers; a quick look instead of a client's long retries."""
+    if os.environ.get("HF_HUB_OFFLINE", "") in ("1", "true", "TRUE"):
+        return False
+    try:
+        socket.create_connection(_HUB, timeout=seconds).close()
+    except OSError:
+        return False
+    return True
+
+
+def _load_backbone(backbone: nn.Module, path: Path, recipe: Recipe) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such weights file; give a safetensors file, or auto, required or none.")
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise InputError(f"{path}: is not a safetensors file ({error}); save the weights as safetensors.") from error
+    own = {name.removeprefix("backbone."): value for name, value in tensors.items()}
+    wanted = backbone.state_dict()
+    wrong = [name for name, value in wanted.items() if name not in own or own[name].shape != value.shape]
+    if wrong:
+        raise InputError(
+            f"{path}: lacks {len(wrong)} of the {len(wanted)} tensors of {recipe.backbone} in the right shape (first: "
+            f"{wrong[0]}); give weights of that network, with 'backbone.' before the names or without."
+        )
+    backbone.load_state_dict({name: own[name] for name in wanted})
