@@ -45,14 +45,8 @@ def split(
             raise InputError(f"{cells.source}: its own split has no training rows; give a file that has some.")
         wanted = {name: share for name, share in fractions.items() if name == "train" or name not in present}
         assigned[assigned == "train"] = ""
-    rng = np.random.default_rng([seed, 20_601])
-    free = assigned == ""
-    for label in np.unique(cells.labels):
-        rows = np.flatnonzero(free & (cells.labels == label))
-        if len(rows):
-            assigned[rows] = _assign(units[rows], wanted, rng, str(cells.class_names[label]), cells.source)
-    if cells.split is None:
-        assigned = _one_side(units, assigned)
+    free = np.flatnonzero(assigned == "")
+    assigned[free] = _assign(units[free], cells.labels[free], wanted, seed, cells)
     return replace(cells, split=assigned)
 
 
@@ -95,33 +89,43 @@ def _units(cells: Cells, hashes: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _assign(
-    units: NDArray[np.int64], wanted: Mapping[str, float], rng: np.random.Generator, name: str, source: str
+    units: NDArray[np.int64], labels: NDArray[np.int64], wanted: Mapping[str, float], seed: int, cells: Cells
 ) -> NDArray[np.str_]:
-    """A split name for each row of one class, whole units at a time, shares as near to `wanted` as they allow."""
-    members, inverse, sizes = np.unique(units, return_inverse=True, return_counts=True)
-    if len(members) < len(wanted):
-        raise InputError(
-            f"{source}: class '{name}' has pictures of {len(members)} independent group(s) only; "
-            f"give at least {len(wanted)}, one for each of {', '.join(wanted)}."
-        )
+    """A split name for each row: whole units at a time, the share of every class as near to `wanted` as they allow."""
+    names = np.array(list(wanted), dtype="<U11")
+    classes, label = np.unique(labels, return_inverse=True)
+    _, unit, size = np.unique(units, return_inverse=True, return_counts=True)
+    for place in range(len(classes)):
+        if (count := len(np.unique(unit[label == place]))) < len(names):
+            raise InputError(
+                f"{cells.source}: class '{cells.class_names[classes[place]]}' has pictures of {count} independent "
+                f"group(s); give at least {len(names)}, one for each of {', '.join(names)}."
+            )
+    totals = np.bincount(label)
     share = np.array(list(wanted.values())) / sum(wanted.values())
-    quota = np.maximum(share * len(units), 1.0)
-    quota[0] = len(units) - quota[1:].sum()
-    choice = np.zeros(len(members), np.int64)
-    order = rng.permutation(len(members))
-    order = order[np.argsort(-sizes[order], kind="stable")]
-    large = order[sizes[order] > 1]
-    for unit in large:
-        place = int(np.argmax(quota))
-        choice[unit] = place
-        quota[place] -= sizes[unit]
-    single = order[len(large) :]
-    ends = np.rint(np.cumsum(np.maximum(quota, 0)) / max(np.maximum(quota, 0).sum(), 1e-9) * len(single)).astype(int)
-    choice[single] = np.searchsorted(ends, np.arange(len(single)), side="right")
-    return np.array(list(wanted), dtype="<U11")[choice[inverse]]
+    quota = np.maximum(share[:, None] * totals, 1.0)
+    quota[0] = totals - quota[1:].sum(axis=0)
+    choice = np.full(len(size), -1)
+    taken = np.zeros_like(quota)
 
+    large = np.random.default_rng([seed, 20_602]).permutation(np.flatnonzero(size > 1))
+    large = large[np.argsort(-size[large], kind="stable")]
+    content = coo_array((np.ones(len(unit)), (unit, label)), shape=(len(size), len(totals))).tocsr()
+    for done, member in enumerate(large):
+        rows = content[[member]].toarray()[0]
+        # What the squared distance from the wanted shares, each class and split in its own measure, would grow by.
+        growth = (rows * (2 * (taken - quota) + rows) / (totals**2 * share[:, None])).sum(axis=1)
+        empty = taken.sum(axis=1) == 0
+        if len(size) - done <= empty.sum():
+            growth[~empty] = np.inf
+        choice[member] = np.argmin(growth)
+        taken[choice[member]] += rows
 
-def _one_side(units: NDArray[np.int64], assigned: NDArray[np.str_]) -> NDArray[np.str_]:
-    """A unit that holds several classes was divided class by class: all of it follows its first row."""
-    _, first, inverse = np.unique(units, return_index=True, return_inverse=True)
-    return assigned[first][inverse]
+    rng = np.random.default_rng([seed, 20_601])
+    for place in range(len(classes)):
+        single = np.unique(unit[(label == place) & (size[unit] == 1)])
+        order = single[rng.permutation(len(single))]
+        left = np.maximum(quota[:, place] - taken[:, place], 1e-9)
+        ends = np.rint(np.cumsum(left) / left.sum() * len(order)).astype(int)
+        choice[order] = np.searchsorted(ends, np.arange(len(order)), side="right")
+    return names[choice[unit]]

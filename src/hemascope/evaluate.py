@@ -1,0 +1,368 @@
+"""A model and labelled cells: how good it is, how sure of that one can be, and where it goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hemascope import metrics
+from hemascope.data import Cells, Images, load, pixel_hashes
+from hemascope.errors import InputError
+from hemascope.files import replacing, write_json
+from hemascope.progress import Progress
+from hemascope.runtime import load_model, training_hashes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Scores = dict[str, Any]
+
+CONFIDENCE = 0.95
+DRAWS = 2000
+CONSTANT_SHARE = 0.9
+CONSTANT_ROWS = 50
+BATCH = 256
+CHANCE = 0.05
+"""The p-value under which a difference between two models is called one."""
+
+
+class Classifier(Protocol):
+    """Anything that names the classes and gives their probabilities."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+
+    def predict(self, images: Images) -> NDArray[np.float32]:
+        """The probabilities, float32 (n, classes), of uint8 (n, height, width, 3)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found.
+
+    scores: what `score` gives for the rows that count, with the source, what was left out and the mistakes.
+    predictions: a line for each picture, in order: id, label, predicted (class names), confidence, correct, left_out,
+    and p_<class> for each class.
+    warnings: sentences for the user.
+    """
+
+    scores: Scores
+    predictions: pd.DataFrame
+    warnings: tuple[str, ...] = ()
+
+    def write(self, folder: Path) -> None:
+        """Write metrics.json (scores and warnings) and predictions.parquet into a folder, each at once."""
+        with replacing(folder / "predictions.parquet") as temporary:
+            self.predictions.to_parquet(temporary, index=False)
+        write_json(folder / "metrics.json", {**self.scores, "warnings": list(self.warnings)})
+
+
+def evaluate(
+    model: Classifier, cells: Cells, *, trained_on: Collection[Any] | None = None, seed: int = 0
+) -> Evaluation:
+    """Let a model name labelled cells, and score it.
+
+    Classes are matched by name. trained_on: the `pixel_hashes` of the pictures that trained the model; rows that show
+    the same pixels are left out of the scores, and the accuracy with them is told beside. For the bootstrap intervals
+    the rows of a patient or slide are resampled together, or those with the same pixels when the cells have no groups.
+
+    Raises InputError when a picture has no label or a class that the model does not know, when no picture remains, or
+    when the model gives something else than probabilities.
+    """
+    if isinstance(model, (str, Path)):
+        trained_on = training_hashes(model) if trained_on is None else trained_on
+        model = load_model(model)
+    if not isinstance(cells, Cells):
+        cells = load(cells)
+    source = cells.source or "cells"
+    _check_labels(cells, source)
+    cells = cells.with_classes(model.class_names)
+    hashes = pixel_hashes(cells)
+    known = frozenset(() if trained_on is None else trained_on)
+    seen = np.fromiter((value in known for value in hashes.tolist()), bool, len(cells))
+    if seen.all():
+        raise InputError(
+            f"{source}: all {len(cells):,} pictures trained this model, so that it may know them by heart; "
+            "give pictures that it has not seen."
+        )
+    probabilities = _probabilities(model, cells)
+
+    kept = np.flatnonzero(~seen)
+    groups = hashes if cells.groups is None else cells.groups
+    scores: Scores = {"source": cells.source}
+    scores |= score(probabilities[kept], cells.labels[kept], cells.class_names, groups=groups[kept], seed=seed)
+    scores["left_out"] = None
+    found = []
+    if trained_on is not None:
+        with_them = metrics.accuracy(probabilities, cells.labels)
+        scores["left_out"] = {"count": int(seen.sum()), "of": len(cells), "accuracy_with_them": with_them}
+        if seen.any():
+            found.append(
+                f"{source}: {int(seen.sum()):,} of these {len(cells):,} pictures trained this model; they are left "
+                f"out: accuracy {scores['accuracy']:.4f}, with them {with_them:.4f}."
+            )
+    mistakes = confident_mistakes(probabilities[kept], cells.labels[kept], cells.ids[kept], cells.class_names)
+    scores["confident_mistakes"] = [{**mistake, "row": int(kept[mistake["row"]])} for mistake in mistakes]
+    if warning := constant_class_warning(probabilities, cells.class_names):
+        found.append(f"{source}: {warning}")
+    return Evaluation(scores, _table(cells, probabilities, seen), tuple(found))
+
+
+def score(
+    probabilities: NDArray[np.floating[Any]],
+    labels: NDArray[np.integer[Any]],
+    class_names: Sequence[str],
+    *,
+    groups: ArrayLike | None = None,
+    seed: int = 0,
+) -> Scores:
+    """Everything that is measured, ready for JSON; what is undefined is None.
+
+    probabilities: (n, classes) float. labels: (n,) int, positions in class_names. groups: (n,), equal for rows to be
+    resampled together; each row alone when None. Raises ValueError when the shapes disagree.
+
+    Proportions (accuracy, recall, precision) have Wilson intervals; balanced accuracy, macro-F1 and the macro AUC have
+    bootstrap intervals over the groups, or None where no draw differs: resampling rows without a mistake says nothing
+    about the mistakes that other rows would show.
+    """
+    confusion = metrics.confusion_matrix(probabilities, labels)
+    table = metrics.per_class(confusion)
+    areas = metrics.one_vs_rest_auc(probabilities, labels)
+    right, rows = int(np.trace(confusion)), len(labels)
+    groups = np.arange(rows) if groups is None else np.asarray(groups)
+
+    def resampled(weights: metrics.Counts) -> metrics.Floats:
+        drawn = metrics.per_class(metrics.confusion_matrix(probabilities, labels, weights))
+        drawn_areas = metrics.one_vs_rest_auc(probabilities, labels, weights)
+        return np.stack([metrics.macro_mean(values) for values in (drawn.recall, drawn.f1, drawn_areas)], axis=1)
+
+    low, high = metrics.bootstrap_interval(resampled, groups, seed, DRAWS, CONFIDENCE)
+    scores: Scores = {
+        "n": rows,
+        "class_names": list(class_names),
+        "accuracy": right / rows,
+        "accuracy_interval": _wilson(right, rows),
+    }
+    for place, (name, values) in enumerate(
+        (("balanced_accuracy", table.recall), ("macro_f1", table.f1), ("auc", areas))
+    ):
+        scores[name] = _number(metrics.macro_mean(values))
+        scores[f"{name}_interval"] = [float(low[place]), float(high[place])] if low[place] < high[place] else None
+    predicted = confusion.sum(0)
+    scores["per_class"] = [
+        {
+            "class": name,
+            "support": int(table.support[at]),
+            "predicted": int(predicted[at]),
+            "recall": _number(table.recall[at]),
+            "recall_interval": _wilson(int(confusion[at, at]), int(table.support[at])),
+            "precision": _number(table.precision[at]),
+            "precision_interval": _wilson(int(confusion[at, at]), int(predicted[at])),
+            "f1": _number(table.f1[at]),
+            "auc": _number(areas[at]),
+        }
+        for at, name in enumerate(class_names)
+    ]
+    scores["confusion_matrix"] = confusion.tolist()
+    scores["most_confused"] = [
+        {"true": class_names[pair.true], "predicted": class_names[pair.predicted]}
+        | {"count": pair.count, "share": pair.share}
+        for pair in metrics.most_confused_pairs(confusion)
+    ]
+    scores["calibration"] = {
+        "expected_calibration_error": metrics.expected_calibration_error(probabilities, labels),
+        "brier": metrics.brier(probabilities, labels),
+        "negative_log_likelihood": metrics.negative_log_likelihood(probabilities, labels),
+    }
+    scores["intervals"] = {
+        "confidence": CONFIDENCE,
+        "bootstrap_draws": DRAWS,
+        "bootstrap_groups": len(np.unique(groups)),
+        "seed": seed,
+    }
+    return scores
+
+
+def confident_mistakes(
+    probabilities: NDArray[np.floating[Any]],
+    labels: NDArray[np.integer[Any]],
+    ids: NDArray[np.str_],
+    class_names: Sequence[str],
+    most: int = 24,
+) -> list[dict[str, Any]]:
+    """The wrong answers given with the highest confidence, at most `most` of them, surest first.
+
+    probabilities: (n, classes) float. labels: (n,) int. ids: (n,) str. Each is a dict of row (the position among
+    these n), id, label and predicted (class names), confidence, and label_probability (what the true class got).
+    """
+    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
+    wrong = np.flatnonzero(predicted != labels)
+    surest = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
+    return [
+        {
+            "row": int(row),
+            "id": str(ids[row]),
+            "label": class_names[labels[row]],
+            "predicted": class_names[predicted[row]],
+            "confidence": float(confidence[row]),
+            "label_probability": float(probabilities[row, labels[row]]),
+        }
+        for row in surest
+    ]
+
+
+def constant_class_warning(probabilities: NDArray[np.floating[Any]], class_names: Sequence[str]) -> str | None:
+    """A sentence when one class takes over 90 % of 50 or more pictures, else None; probabilities: (n, classes)."""
+    rows = len(probabilities)
+    if rows < CONSTANT_ROWS:
+        return None
+    counts = np.bincount(probabilities.argmax(1), minlength=len(class_names))
+    largest = int(counts.argmax())
+    if counts[largest] <= CONSTANT_SHARE * rows:
+        return None
+    return (
+        f"{int(counts[largest]):,} of {rows:,} pictures ({counts[largest] / rows:.1%}) are named "
+        f"{class_names[largest]}; unless they are, check the pixel range: a network that expects 0..255 and gets 0..1 "
+        "does this, and so one with 0.93 on its own test can score below a constant on another."
+    )
+
+
+def compare(
+    evaluation_a: Evaluation, evaluation_b: Evaluation, names: tuple[str, str] = ("the first", "the second")
+) -> dict[str, Any]:
+    """Whether two models differ beyond chance on the pictures that both were scored on, matched by id.
+
+    Returns the counts and p-value of McNemar's test, the rows shared, both accuracies, and a sentence. Raises
+    InputError when they share no picture, or a shared one has two labels.
+    """
+    columns = ["id", "label", "correct"]
+    a, b = (each.predictions.loc[~each.predictions["left_out"], columns] for each in (evaluation_a, evaluation_b))
+    shared = a.merge(b, on="id", suffixes=("_a", "_b"))
+    if shared.empty:
+        raise InputError(
+            f"{names[0]} and {names[1]} were scored on no picture in common; evaluate both on the same file."
+        )
+    if len(other := shared[shared["label_a"] != shared["label_b"]]):
+        row = other.iloc[0]
+        raise InputError(
+            f"{row['id']} is labelled {row['label_a']} for {names[0]} and {row['label_b']} for {names[1]}; "
+            "evaluate both on the same file."
+        )
+    test = metrics.mcnemar(shared["correct_a"].to_numpy(), shared["correct_b"].to_numpy())
+    accuracies = [float(shared[column].mean()) for column in ("correct_a", "correct_b")]
+    if test.p < CHANCE:
+        verdict = f"{names[0] if test.only_a > test.only_b else names[1]} is better beyond chance"
+    else:
+        verdict = "chance alone may explain the difference"
+    if not test.only_a + test.only_b:
+        verdict = "they are right on the same pictures"
+    return {
+        "rows": len(shared),
+        "accuracy_a": accuracies[0],
+        "accuracy_b": accuracies[1],
+        **test._asdict(),
+        "sentence": (
+            f"On the {len(shared):,} pictures that both were scored on, {names[0]} has an accuracy of "
+            f"{accuracies[0]:.4f} and {names[1]} of {accuracies[1]:.4f}; {test.only_a:,} only {names[0]} names "
+            f"rightly, {test.only_b:,} only {names[1]}: {verdict} (McNemar, p {_p_value(test.p)})."
+        ),
+    }
+
+
+def summary(scores: Mapping[str, Any]) -> str:
+    """The scores in a few aligned lines, for a terminal."""
+    pictures = f"{scores['n']:,} picture{'s' if scores['n'] != 1 else ''}"
+    lines = [("scored on", f"{pictures}, {sum(row['support'] > 0 for row in scores['per_class'])} classes")]
+    for name, title in (
+        ("accuracy", "accuracy"),
+        ("balanced_accuracy", "balanced accuracy"),
+        ("macro_f1", "macro-F1"),
+        ("auc", "AUC, one against rest"),
+    ):
+        interval = scores[f"{name}_interval"]
+        between = f"   {interval[0]:.4f} to {interval[1]:.4f}" if interval else ""
+        lines.append((title, "undefined" if scores[name] is None else f"{scores[name]:.4f}{between}"))
+    weakest = sorted((row for row in scores["per_class"] if row["support"]), key=lambda row: float(row["recall"]))
+    lines += [
+        ("" if place else "weakest classes", f"{row['class']}: {row['recall']:.4f} of {row['support']:,} found")
+        for place, row in enumerate(row for row in weakest[:3] if row["recall"] < 1)
+    ]
+    lines += [
+        (
+            "" if place else "most confused",
+            f"{pair['true']} called {pair['predicted']}: {pair['count']:,} ({pair['share']:.1%})",
+        )
+        for place, pair in enumerate(scores["most_confused"][:3])
+    ]
+    calibration = scores["calibration"]
+    lines.append(("calibration error", f"{calibration['expected_calibration_error']:.4f}"))
+    width = max(len(title) for title, _ in lines) + 3
+    return "\n".join(f"{title:<{width}}{text}" for title, text in lines)
+
+
+def _check_labels(cells: Cells, source: str) -> None:
+    if not len(cells):
+        raise InputError(f"{source}: has no pictures; evaluation needs some, with a label for each.")
+    if not cells.labelled:
+        missing = int((cells.labels < 0).sum())
+        raise InputError(
+            f"{source}: {missing:,} of {len(cells):,} pictures have no label, and evaluation needs one for each; "
+            "name pictures without labels with `hemascope predict`."
+        )
+
+
+def _probabilities(model: Classifier, cells: Cells) -> NDArray[np.float32]:
+    """What the model gives for each row: float32 (n, classes), checked."""
+    probabilities = np.empty((len(cells), len(model.class_names)), np.float32)
+    with Progress("evaluating", len(cells), "pictures") as progress:
+        for rows, images in cells.batches(BATCH):
+            given = np.asarray(model.predict(images))
+            if given.shape != probabilities[rows].shape:
+                raise InputError(
+                    f"the model gives an array of shape {given.shape} for {len(images)} pictures of "
+                    f"{len(model.class_names)} classes; expected {probabilities[rows].shape}, a probability for each."
+                )
+            unsound = ~np.isfinite(given).all(1) | (np.abs(given.sum(1) - 1) > 0.005) | (given < 0).any(1)
+            if unsound.any():
+                row = int(rows.start + np.flatnonzero(unsound)[0])
+                raise InputError(
+                    f"{cells.ids[row]}: the model gives {np.array2string(given[row - rows.start], precision=3)}, "
+                    "expected probabilities that sum to 1; train it again or end it with a softmax."
+                )
+            probabilities[rows] = given
+            progress.advance(len(images))
+    return probabilities
+
+
+def _table(cells: Cells, probabilities: NDArray[np.float32], left_out: NDArray[np.bool_]) -> pd.DataFrame:
+    import pandas as pd
+
+    names = np.array(cells.class_names, dtype=object)
+    predicted = probabilities.argmax(1)
+    columns: dict[str, Any] = {
+        "id": cells.ids.astype(object),
+        "label": names[cells.labels],
+        "predicted": names[predicted],
+        "confidence": probabilities.max(1),
+        "correct": predicted == cells.labels,
+        "left_out": left_out,
+    }
+    return pd.DataFrame(columns | {f"p_{name}": probabilities[:, at] for at, name in enumerate(cells.class_names)})
+
+
+def _wilson(successes: int, total: int) -> list[float] | None:
+    return list(metrics.wilson_interval(successes, total, CONFIDENCE)) if total else None
+
+
+def _number(value: Any) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _p_value(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
