@@ -1,0 +1,117 @@
+"""Read a folder of class folders, and loose pictures without labels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from hemascope.data.cells import Cells
+from hemascope.data.classes import LABEL_ORDER_NOTE, label_table
+from hemascope.data.pictures import PICTURE_ENDINGS
+from hemascope.data.reading import Row, read_pictures
+from hemascope.data.text import known_split
+from hemascope.errors import InputError
+
+
+def read_folder(
+    path: Path,
+    *,
+    size: int | None = 96,
+    crop: int | None = None,
+    class_map: Mapping[str, str] | None = None,
+    group_by: str | None = None,
+) -> Cells:
+    """Cells of a folder with a folder for each class, or with train, val and test folders that hold those.
+
+    Pictures may lie deeper inside a class folder. Hidden files are passed over; other files that are not pictures by
+    their ending are counted in the notes. Raises InputError when there are no class folders, a folder is named after
+    no class, or no picture can be read.
+    """
+    if group_by is not None:
+        raise InputError(
+            f"{path.name}: a folder has no columns, so --group-by {group_by} cannot be followed; "
+            "list the pictures in a CSV with that column."
+        )
+    splits = {folder: known_split(folder.name) for folder in _folders(path)}
+    if splits and all(splits.values()):
+        classes = [(folder, split) for parent, split in splits.items() for folder in _folders(parent)]
+    else:
+        classes = [(folder, None) for folder in splits]
+    found = [(folder, split, list(_files(folder))) for folder, split in classes]
+    pictures = [(folder, split, file) for folder, split, files in found for file in files if is_picture(file)]
+    if not pictures:
+        raise InputError(
+            f"{path}: has no pictures in class folders; expected a folder for each class (basophil, eosinophil, ...) "
+            "with its pictures, or name the pictures in a CSV."
+        )
+    names = list(dict.fromkeys(folder.name for folder, _, _ in pictures))
+    table = label_table(names, class_map, path.name)
+    notes = [LABEL_ORDER_NOTE] if all(name.strip().isdigit() for name in names) else []
+    others = [file for _, _, files in found for file in files if not is_picture(file)]
+    if others:
+        notes.append(
+            f"Files that are not pictures by their ending were passed over ({len(others):,}: {others[0].name}, ...)."
+        )
+    rows = [Row(printable(file.relative_to(path)), table[folder.name], split) for folder, split, file in pictures]
+    sources = (file for _, _, file in pictures)
+    return read_pictures(sources, rows, size=size, crop=crop, source=path.name or str(path), notes=notes)
+
+
+def load_pictures(
+    inputs: str | Path | Sequence[str | Path], *, size: int | None = 96, crop: int | None = None
+) -> Cells:
+    """Cells without labels from pictures and folders of pictures, at any depth; for prediction.
+
+    inputs: one path or several. The ids are the paths; size and crop are as in `load`. A picture that is missing or
+    bad is listed in `unreadable`. Raises InputError when no picture can be read.
+    """
+    files = list(find_pictures([inputs] if isinstance(inputs, (str, Path)) else inputs))
+    shown = [printable(file) for file in files]
+    source = shown[0] if len(shown) == 1 else "the pictures given"
+    return read_pictures(iter(files), [Row(name) for name in shown], size=size, crop=crop, source=source)
+
+
+def find_pictures(inputs: Sequence[str | Path]) -> Iterator[Path]:
+    """The files among the inputs, as they are, and the pictures inside the folders among them, sorted; each once.
+
+    Raises InputError for a folder without pictures.
+    """
+    seen: set[Path] = set()
+    for path in map(Path, inputs):
+        files = [path]
+        if path.is_dir():
+            files = [file for file in _files(path) if is_picture(file)]
+            if not files:
+                raise InputError(
+                    f"{path}: holds no pictures ({', '.join(sorted(PICTURE_ENDINGS))}); name another folder."
+                )
+        yield from (file for file in files if file not in seen)
+        seen.update(files)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is a picture by its ending."""
+    return path.suffix.lower() in PICTURE_ENDINGS
+
+
+def printable(path: Path) -> str:
+    """The path with forward slashes; bytes that are no UTF-8 are spelt out, so that every table can hold it."""
+    return path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(
+        Path(entry.path) for entry in os.scandir(path) if not _hidden(entry.name) and Path(entry.path).is_dir()
+    )
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Files at any depth, sorted; links to folders are not followed, so that a loop of them ends."""
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not _hidden(name))
+        yield from (Path(parent, name) for name in sorted(names) if not _hidden(name))

@@ -1,0 +1,31 @@
+"""Where decoded pictures are kept: in memory while they fit, else in a temporary file."""
+
+from __future__ import annotations
+
+import tempfile
+
+import numpy as np
+
+from hemascope.data.cells import Images
+from hemascope.errors import InputError
+
+# Above this many bytes of decoded pictures (about 78,000 of 96 x 96) a temporary file holds them instead of memory.
+MEMORY_LIMIT = 2 * 2**30
+
+
+def allocate(shape: tuple[int, ...]) -> Images:
+    """Room for uint8 pictures of this shape: an array, or above MEMORY_LIMIT bytes a memory-mapped temporary file.
+
+    The file has no name, and goes when the pictures are no longer used. Raises InputError when the disk is full.
+    """
+    size = int(np.prod(shape, dtype=np.int64))
+    if size <= MEMORY_LIMIT:
+        return np.empty(shape, np.uint8)
+    try:
+        with tempfile.TemporaryFile(prefix="hemascope-") as file:
+            return np.memmap(file, np.uint8, mode="w+", shape=shape)
+    except OSError as error:
+        raise InputError(
+            f"{tempfile.gettempdir()}: the decoded pictures need {size / 2**30:.1f} GiB of temporary room "
+            f"({error.strerror}); free some, or name another folder in TMPDIR."
+        ) from error

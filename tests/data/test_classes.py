@@ -1,0 +1,113 @@
+"""Names of cells: what is known, what is refused, and how the map overrides."""
+
+from __future__ import annotations
+
+import pytest
+
+from hemascope.data import CLASS_NAMES, class_of
+from hemascope.data.classes import SYNONYMS, label_table, nearest
+from hemascope.errors import InputError
+
+
+def test_the_order_is_that_of_bloodmnist() -> None:
+    assert CLASS_NAMES == (
+        "basophil",
+        "eosinophil",
+        "erythroblast",
+        "immature granulocyte",
+        "lymphocyte",
+        "monocyte",
+        "neutrophil",
+        "platelet",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("basophil", "basophil"),
+        ("Basophils", "basophil"),
+        ("BA", "basophil"),
+        ("EO", "eosinophil"),
+        ("Eosinophilic_Granulocytes", "eosinophil"),
+        ("ERB", "erythroblast"),
+        ("normoblast", "erythroblast"),
+        ("nRBC", "erythroblast"),
+        ("basophilic erythroblast", "erythroblast"),
+        ("ig", "immature granulocyte"),
+        ("Immature-Granulocytes", "immature granulocyte"),
+        ("immature granulocytes(myelocytes, metamyelocytes and promyelocytes)", "immature granulocyte"),
+        ("metamyelocyte", "immature granulocyte"),
+        ("Myelocytes", "immature granulocyte"),
+        ("PMY", "immature granulocyte"),
+        ("LY", "lymphocyte"),
+        ("monocytes", "monocyte"),
+        ("MO", "monocyte"),
+        ("BNE", "neutrophil"),
+        ("SNE", "neutrophil"),
+        ("Neutrophil (band)", "neutrophil"),
+        ("segmented neutrophils", "neutrophil"),
+        ("NEU", "neutrophil"),
+        ("PLATELET", "platelet"),
+        ("thrombocytes", "platelet"),
+        ("03_lymphocyte", "lymphocyte"),
+    ],
+)
+def test_usual_names_are_known(name: str, cell: str) -> None:
+    assert class_of(name) == cell
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["blast", "myeloblast", "lymphoblast", "promonocyte", "atypical lymphocyte", "plasma cell", "smudge", "rbc", ""],
+)
+def test_what_is_not_one_of_the_eight_is_not_matched(name: str) -> None:
+    assert class_of(name) is None
+
+
+def test_no_name_means_two_cells() -> None:
+    for cell, names in SYNONYMS.items():
+        for name in (cell, *names):
+            assert class_of(name) == cell
+
+
+def test_labels_follow_the_canonical_order_whatever_the_order_of_the_names() -> None:
+    assert label_table(["platelet", "BA", "SNE"], None, "x") == {"platelet": 7, "BA": 0, "SNE": 6}
+
+
+def test_an_unknown_name_is_refused_with_the_nearest() -> None:
+    with pytest.raises(
+        InputError, match=r"cells\.csv: 'neutrofil' .* nearest is neutrophil.*--map neutrofil=neutrophil"
+    ):
+        label_table(["basophil", "neutrofil"], None, "cells.csv")
+
+
+def test_a_name_far_from_all_is_refused_with_the_eight() -> None:
+    with pytest.raises(InputError, match="the eight are basophil, eosinophil") as refusal:
+        label_table(["xyz"], None, "cells.csv")
+    assert "--map xyz=CELL" in str(refusal.value)
+
+
+def test_the_map_decides_what_is_not_known_and_overrides_what_is() -> None:
+    table = label_table(["Blast", "myelocyte"], {"blast": "IG", "myelocyte": "neutrophil"}, "x")
+    assert table == {"Blast": 3, "myelocyte": 6}
+
+
+def test_the_map_cannot_name_a_cell_that_there_is_not() -> None:
+    with pytest.raises(InputError, match=r"--map A=neutrofil: .* did you mean neutrophil\?"):
+        label_table(["A"], {"A": "neutrofil"}, "x")
+
+
+def test_numbers_are_labels_in_the_canonical_order_and_may_be_mapped() -> None:
+    assert label_table(["0", "7", "12"], {"12": "monocyte"}, "x") == {"0": 0, "7": 7, "12": 5}
+
+
+@pytest.mark.parametrize("label", ["8", "-1"])
+def test_a_number_outside_is_refused(label: str) -> None:
+    with pytest.raises(InputError, match=rf"label {label} is not one of 0 to 7"):
+        label_table(["1", label], None, "x")
+
+
+def test_nearest_ignores_case_and_gives_up_when_nothing_is_near() -> None:
+    assert nearest("PATIENT", ["patient_id", "slide"]) == "patient_id"
+    assert nearest("qqq", ["patient_id", "slide"]) is None

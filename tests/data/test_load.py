@@ -1,0 +1,128 @@
+"""The front door, and what stands on its result: stacks, hashes, checks."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hemascope.data import CLASS_NAMES, Cells, concatenate, load, pixel_hashes, require_trainable
+from hemascope.errors import InputError
+
+
+def made(labels: list[int], side: int = 10, name: str = "a", **columns: Any) -> Cells:
+    images = np.random.default_rng(len(labels) + side).integers(0, 256, (len(labels), side, side, 3), dtype=np.uint8)
+    ids = np.array([f"{name}#{row}" for row in range(len(labels))])
+    cells = Cells(images, np.array(labels, np.int64), CLASS_NAMES, ids, source=name)
+    return replace(cells, **columns)
+
+
+def test_what_is_missing_or_of_no_known_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.npz: no such file or folder"):
+        load(tmp_path / "none.npz")
+    (tmp_path / "a.xlsx").touch()
+    with pytest.raises(InputError, match=r"a\.xlsx: is of no known kind; expected \.npz, \.csv"):
+        load(tmp_path / "a.xlsx")
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a\.png: is one picture and has no label"):
+        load(str(tmp_path / "a.png"))
+
+
+@pytest.mark.parametrize(("size", "crop"), [(0, None), (-3, None), (7, None), (96, 0), (96, 5)])
+def test_sides_too_small_for_a_cell_are_refused(tmp_path: Path, size: int, crop: int | None) -> None:
+    with pytest.raises(InputError, match="a cell needs at least 8 pixels; give 8 or more"):
+        load(tmp_path, size=size, crop=crop)
+
+
+def test_concatenation_reads_rows_from_where_they_lie() -> None:
+    parts = [made([0, 1, 2], name="a"), made([3, 4], name="b"), made([5], name="c")]
+    whole = concatenate(parts)
+    pixels = np.concatenate([np.asarray(part.images) for part in parts])
+    assert whole.images.shape == (6, 10, 10, 3)
+    assert whole.labels.tolist() == [0, 1, 2, 3, 4, 5]
+    assert whole.source == "a, b, c"
+    assert np.array_equal(whole.images[2], pixels[2])
+    assert np.array_equal(whole.images[1:5], pixels[1:5])
+    assert np.array_equal(whole.images[np.array([5, 0, 0, 3])], pixels[[5, 0, 0, 3]])
+    assert np.array_equal(np.asarray(whole.take(np.array([4, 1])).images), pixels[[4, 1]])
+    assert np.array_equal(np.concatenate([batch for _, batch in whole.batches(4)]), pixels)
+
+
+def test_concatenation_keeps_a_column_only_when_all_have_it() -> None:
+    grouped = made([0, 1], groups=np.array(["x", "y"]), jpeg=np.array([True, False]))
+    assert concatenate([grouped, made([2], name="b")]).groups is None
+    jpeg = concatenate([grouped, made([2], name="b")]).jpeg
+    assert jpeg is not None
+    assert jpeg.tolist() == [True, False, False]
+    both = concatenate([grouped, made([2], name="b", groups=np.array(["z"]))]).groups
+    assert both is not None
+    assert both.tolist() == ["x", "y", "z"]
+
+
+def test_pictures_of_two_sizes_are_not_concatenated() -> None:
+    with pytest.raises(InputError, match="b: pictures of 12 x 12 cannot stand beside 10 x 10"):
+        concatenate([made([0]), made([1], side=12, name="b")])
+
+
+def test_equal_pixels_have_equal_hashes_and_others_do_not() -> None:
+    cells = made([0] * 50)
+    rows = np.r_[np.arange(50), 7, 7, 3]
+    hashes = pixel_hashes(cells.take(rows))
+    assert hashes.dtype == np.uint64
+    assert len(np.unique(hashes)) == 50
+    assert hashes[50] == hashes[51] == hashes[7]
+    changed = np.array(cells.images)
+    changed[7, 9, 9, 2] ^= 1
+    other = pixel_hashes(Cells(changed, cells.labels, CLASS_NAMES, cells.ids))
+    assert (other != hashes[:50]).tolist() == [row == 7 for row in range(50)]
+
+
+def test_a_hash_is_blake2b_of_shape_and_pixels() -> None:
+    cells = made([0])
+    content = b"(10, 10, 3)" + np.asarray(cells.images[0]).tobytes()
+    digest = hashlib.blake2b(content, digest_size=8).digest()
+    assert pixel_hashes(cells)[0] == int.from_bytes(digest, "little")
+
+
+def test_the_same_bytes_in_another_shape_have_another_hash() -> None:
+    pixels = np.zeros((1, 8, 18, 3), np.uint8)
+    tall = np.zeros((1, 18, 8, 3), np.uint8)
+    one, two = (Cells(images, np.zeros(1, np.int64), CLASS_NAMES, np.array(["a"])) for images in (pixels, tall))
+    assert pixel_hashes(one) != pixel_hashes(two)
+
+
+@pytest.mark.parametrize(
+    ("labels", "sentence"),
+    [
+        ([0, 0, -1, 1, 1], "a: not all of its pictures have a label"),
+        ([3, 3, 3], r"a: has pictures of one class only \(immature granulocyte\)"),
+        ([0, 0, 1, 1, 4, 6], "a: has a single picture of lymphocyte, neutrophil"),
+    ],
+)
+def test_what_nothing_can_learn_from_is_refused(labels: list[int], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        require_trainable(made(labels))
+
+
+def test_two_classes_of_two_are_enough() -> None:
+    require_trainable(made([0, 0, 7, 7]))
+
+
+def test_reading_imports_nothing_heavy(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=np.zeros((2, 96, 96, 3), np.uint8))
+    program = (
+        "import sys; from hemascope.data import load; load(sys.argv[1]); "
+        "heavy = 'torch', 'pandas', 'pyarrow', 'sklearn', 'scipy', 'matplotlib'; "
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "a.npz")], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.strip() == "[]"
