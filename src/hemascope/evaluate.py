@@ -64,12 +64,17 @@ class Evaluation:
 
 
 def evaluate(
-    model: Classifier, cells: Cells, *, trained_on: Collection[Any] | None = None, seed: int = 0
+    model: Classifier | str | Path,
+    cells: Cells | str | Path,
+    *,
+    trained_on: Collection[Any] | None = None,
+    seed: int = 0,
 ) -> Evaluation:
     """Let a model name labelled cells, and score it.
 
-    Classes are matched by name. trained_on: the `pixel_hashes` of the pictures that trained the model; rows that show
-    the same pixels are left out of the scores, and the accuracy with them is told beside. For the bootstrap intervals
+    model: a run folder, its model.onnx, or anything that predicts. cells: Cells, or a path for `hemascope.load`.
+    Classes are matched by name. trained_on: the `pixel_hashes` of the pictures that trained the model, which a run
+    folder knows; rows that show the same pixels are left out of the scores, and the accuracy with them is told beside. For the bootstrap intervals
     the rows of a patient or slide are resampled together, or those with the same pixels when the cells have no groups.
 
     Raises InputError when a picture has no label or a class that the model does not know, when no picture remains, or

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import socket
 from collections.abc import Sequence
@@ -66,7 +67,7 @@ class CellClassifier(nn.Module):
             return image
         rows = torch.from_numpy(resize_weights(height, self.image_size)).to(image)
         columns = torch.from_numpy(resize_weights(width, self.image_size)).to(image)
-        return (rows @ image @ columns.T).clamp(0, 255)
+        return (rows @ (image @ columns.T).clamp(0, 255)).clamp(0, 255)
 
     def penalised_weights(self) -> list[torch.Tensor]:
         """The weights of the dense layers that the recipe's L2 penalty stands on."""
@@ -123,7 +124,7 @@ def _head(features: int, recipe: Recipe, classes: int) -> nn.Sequential:
 
 def _create(recipe: Recipe, pretrained: bool) -> nn.Module:
     if not timm.is_model(recipe.backbone):
-        near = timm.list_models(f"*{recipe.backbone[:6]}*")[:3]
+        near = difflib.get_close_matches(recipe.backbone, timm.list_models(), n=3)
         hint = f"; near it are {', '.join(near)}" if near else "; timm.list_models() lists them"
         raise InputError(f"recipe '{recipe.name}': timm has no backbone '{recipe.backbone}'{hint}.")
     backbone: nn.Module = timm.create_model(recipe.backbone, pretrained=pretrained, num_classes=0)

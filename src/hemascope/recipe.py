@@ -38,6 +38,9 @@ class Stage(Part):
     random_learning_rate: float | None = Field(
         None, gt=0, description="The highest rate when the backbone starts from random weights; default: the same."
     )
+    image_size: int | None = Field(
+        None, ge=16, le=1024, description="Side of the pictures in this stage, where it is not yet the recipe's."
+    )
     freeze_backbone: bool = Field(False, description="Train the head alone; skipped when weights are random.")
 
 

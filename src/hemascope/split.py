@@ -128,4 +128,4 @@ def _assign(
         left = np.maximum(quota[:, place] - taken[:, place], 1e-9)
         ends = np.rint(np.cumsum(left) / left.sum() * len(order)).astype(int)
         choice[order] = np.searchsorted(ends, np.arange(len(order)), side="right")
-    return names[choice[unit]]
+    return np.asarray(names[choice[unit]])

@@ -133,6 +133,7 @@ def train_network(cells: Cells, recipe: Recipe, folder: Path, options: Options, 
         if number != place.stage:
             place = _Place(stage=number, total_epochs=place.total_epochs, seconds=place.seconds)
         rate = stage.random_learning_rate if weights.random and stage.random_learning_rate else stage.learning_rate
+        network.image_size = stage.image_size or recipe.image_size
         network.backbone.requires_grad_(not stage.freeze_backbone)
         optimizer = _optimizer(network, recipe, rate)
         average = WeightAverage(network, recipe.ema_decay)
@@ -193,6 +194,7 @@ def train_network(cells: Cells, recipe: Recipe, folder: Path, options: Options, 
             log.notes.append(f"Training was ended after {clock(place.seconds)}: the time given was used up.")
             say(log.notes[-1])
             break
+    network.image_size = recipe.image_size
     return Trained(network.cpu().eval(), cells.class_names, weights, log.history, log.stages, log.notes)
 
 

@@ -1,0 +1,187 @@
+"""Can the scores of a run be believed? What its own files prove, and what they leave open, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FEW_PICTURES = 30
+WIDE_INTERVAL = 0.05
+
+Check = dict[str, str]
+
+
+def reasons_to_believe(metrics: Mapping[str, Any], scored_on: str, split: pd.DataFrame | None) -> list[Check]:
+    """What speaks for and against the scores under metrics[scored_on].
+
+    split: the table id, label, split, group, pixel_hash, or None. Each check is a dict of kind ("good", "care" or
+    "know"), title and text; those that ask for care stand first.
+    """
+    scores = metrics[scored_on]
+    found = [
+        *_one_side(split),
+        *_better_than_one_answer(scores, metrics.get("baseline") or constant_answer(scores)),
+        *_enough(scores),
+        *_agreement(metrics, scored_on),
+        *_confidence(scores),
+        *_origin(str(metrics.get("weights") or "")),
+        *_elsewhere(metrics.get("files") or {}),
+    ]
+    order = ("care", "good", "know")
+    return sorted(found, key=lambda check: order.index(check["kind"]))
+
+
+def constant_answer(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """What naming every picture after the most frequent class of those scored would reach: class, accuracy."""
+    classes = [row for row in scores.get("per_class") or () if row.get("support")]
+    if not classes:
+        return {}
+    largest = max(classes, key=lambda row: int(row["support"]))
+    return {"class": largest["class"], "accuracy": largest["support"] / sum(row["support"] for row in classes)}
+
+
+def _check(kind: str, title: str, text: str) -> Check:
+    return {"kind": kind, "title": title, "text": text}
+
+
+def _one_side(split: pd.DataFrame | None) -> Iterator[Check]:
+    """Whether a patient, a slide or a picture stands in two splits."""
+    if split is None or split.empty:
+        return
+    if "group" not in split or split["group"].isna().all():
+        yield _check(
+            "care",
+            "Patients are unknown",
+            "The data name no patient or slide, so pictures of one patient may stand on both sides of the split: the "
+            "scores say nothing about new patients. Where a column names them, give it with --group-by.",
+        )
+    else:
+        total, crossing = _crossing(split, "group")
+        if crossing:
+            yield _check(
+                "care",
+                f"{crossing:,} of {total:,} groups stand in two splits",
+                "The model was tested on patients or slides that it was trained on, which flatters it.",
+            )
+        else:
+            yield _check(
+                "good",
+                "No patient or slide stands in two splits",
+                f"Checked for all {total:,} groups that the data name.",
+            )
+    if "pixel_hash" in split and split["pixel_hash"].notna().any():
+        total, crossing = _crossing(split, "pixel_hash")
+        if crossing:
+            yield _check(
+                "care",
+                f"{crossing:,} pictures stand in two splits",
+                "The same pixels were trained on and tested on, which flatters the model.",
+            )
+        else:
+            yield _check(
+                "good", "No picture stands in two splits", f"Checked by a hash of the pixels of all {total:,} pictures."
+            )
+
+
+def _crossing(split: pd.DataFrame, column: str) -> tuple[int, int]:
+    """How many values a column has, and how many of them occur in more than one split."""
+    used = split[split["split"] != "unused"]
+    sides = used.dropna(subset=[column]).groupby(column)["split"].nunique()
+    return len(sides), int((sides > 1).sum())
+
+
+def _better_than_one_answer(scores: Mapping[str, Any], baseline: Mapping[str, Any]) -> Iterator[Check]:
+    constant, interval = baseline.get("accuracy"), scores.get("accuracy_interval")
+    if constant is None or interval is None or interval[0] > constant:
+        return
+    yield _check(
+        "care",
+        "It may be no better than one answer for all",
+        f"One class for every picture reaches {constant:.4f}, within the interval of this model or above it.",
+    )
+
+
+def _enough(scores: Mapping[str, Any]) -> Iterator[Check]:
+    """Whether there are pictures enough to say so, overall and in each class."""
+    interval = scores.get("accuracy_interval")
+    if interval:
+        low, high = interval
+        number = f"{scores['n']:,} pictures" if scores.get("n") else "These pictures"
+        text = f"{number} pin the accuracy down to {100 * (high - low):.1f} points (95% interval)"
+        if high - low > WIDE_INTERVAL:
+            yield _check("care", "The test is small", f"{text}; more pictures would narrow it.")
+        else:
+            yield _check("good", "The test is large enough", f"{text}.")
+    few = [row for row in scores.get("per_class") or () if 0 < row["support"] < FEW_PICTURES]
+    none = [row["class"] for row in scores.get("per_class") or () if not row["support"]]
+    if few:
+        named = ", ".join(f"{row['class']} ({row['support']})" for row in few)
+        yield _check(
+            "care", "Some classes have few test pictures", f"{named}: a single picture moves their scores by points."
+        )
+    if none:
+        yield _check("care", "Some classes were not tested", f"No test picture shows {', '.join(none)}.")
+
+
+def _agreement(metrics: Mapping[str, Any], scored_on: str) -> Iterator[Check]:
+    """Whether the test bears out what validation promised."""
+    validation = metrics.get("validation")
+    if scored_on != "test":
+        yield _check(
+            "care",
+            "There is no test score",
+            "These pictures also chose when to stop training, so that their score is flattering.",
+        )
+    elif isinstance(validation, Mapping) and validation.get("accuracy") is not None:
+        before, after = float(validation["accuracy"]), float(metrics["test"]["accuracy"])
+        low = (validation.get("accuracy_interval") or [before, before])[0]
+        numbers = f"Validation {before:.4f}, test {after:.4f}."
+        if after < low:
+            text = f"{numbers} Choosing by validation has flattered it; believe the test."
+            yield _check("care", "The test falls behind validation", text)
+        else:
+            yield _check("good", "The test bears out validation", numbers)
+
+
+def _confidence(scores: Mapping[str, Any]) -> Iterator[Check]:
+    error = (scores.get("calibration") or {}).get("expected_calibration_error")
+    if error is not None:
+        kind = "care" if error > 0.05 else "good"
+        title = "Its confidence is not to be taken at its word" if kind == "care" else "Its confidence means something"
+        text = f"Confidence and accuracy differ by {100 * error:.1f} points on average (expected calibration error)."
+        yield _check(kind, title, text)
+
+
+def _origin(weights: str) -> Iterator[Check]:
+    if weights in ("", "none", "unknown"):
+        return
+    if weights == "random":
+        text = "The network learnt from these pictures alone; pretrained weights often score higher."
+        yield _check("know", "Trained from random weights", text)
+    else:
+        text = f"Training began from {weights}, so that the score is not one of these pictures alone."
+        yield _check("know", "Trained from pretrained weights", text)
+
+
+def _elsewhere(files: Mapping[str, Any]) -> Iterator[Check]:
+    leaked = {
+        name: scores["left_out"]["count"]
+        for name, scores in files.items()
+        if isinstance(scores.get("left_out"), Mapping) and scores["left_out"].get("count")
+    }
+    if leaked:
+        named = ", ".join(f"{number:,} of {name}" for name, number in leaked.items())
+        yield _check(
+            "know",
+            "Known pictures were left out of the further files",
+            f"{named} show the same pixels as pictures that trained the model.",
+        )
+    if not files:
+        yield _check(
+            "know",
+            "One source only",
+            "No file from elsewhere was scored: another stain, camera or laboratory may lower every number here.",
+        )

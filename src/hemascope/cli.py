@@ -1,0 +1,274 @@
+"""The commands: typed functions, thin over the Python API."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hemascope.errors import InputError
+from hemascope.version import __version__
+
+if TYPE_CHECKING:
+    from hemascope.data import Cells
+    from hemascope.recipe import Recipe
+
+app = typer.Typer(
+    help="Audit, train, stress and trust classifiers of single blood cells. Research only, not a medical device.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+Data = Annotated[
+    Path, typer.Argument(help="An npz, a folder of class folders, a CSV or TSV of paths and labels, or Parquet.")
+]
+ClassMap = Annotated[
+    list[str] | None, typer.Option("--map", help="NAME=CLASS for a class name that is not known; may be repeated.")
+]
+GroupBy = Annotated[str | None, typer.Option(help="The column that names the patient or slide of each picture.")]
+Crop = Annotated[int | None, typer.Option(help="Use the central square of so many pixels of each picture.")]
+
+
+def main() -> None:
+    """Run the command line; bad input ends it with one sentence and exit status 2."""
+    try:
+        app()
+    except InputError as error:
+        print(f"hemascope: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("hemascope: stopped; what was finished is kept, and train --resume goes on from there.", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say it.")] = False,
+) -> None:
+    """Options that stand before a command."""
+
+
+@app.command()
+def train(
+    data: Data,
+    recipe: Annotated[str, typer.Option(help="A recipe's name or YAML file; several, with commas, are compared.")],
+    out: Annotated[Path, typer.Option(help="The run folder to write; it must not exist or be empty.")],
+    test: Annotated[Path | None, typer.Option(help="A further labelled file, scored with the chosen model.")] = None,
+    all_tests: Annotated[bool, typer.Option(help="Score every recipe on test rows, not the chosen alone.")] = False,
+    pretrained: Annotated[
+        str | None, typer.Option(help="In place of the recipe's: auto, required, none or a safetensors file.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Decides split, draws and order.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    max_minutes: Annotated[float | None, typer.Option(min=0, help="Stop training when so much time is used.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="At most so many epochs in each stage.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    learning_curve: Annotated[
+        bool, typer.Option("--learning-curve", help="Train on 12, 25, 50, 100 % of rows.")
+    ] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Only draw what augmentation does.")] = False,
+    class_map: ClassMap = None,
+    group_by: GroupBy = None,
+    crop: Crop = None,
+) -> None:
+    """Clean, split, train, score and report: the main job, from labelled pictures to RUN/report.html."""
+    from hemascope import pipeline
+
+    recipes = [_recipe(name.strip(), pretrained, epochs) for name in recipe.split(",") if name.strip()]
+    if (learning_curve or preview) and len(recipes) != 1:
+        raise InputError(f"--recipe names {len(recipes)} recipes; --learning-curve and --preview take one.")
+    options: dict[str, Any] = {
+        "seed": seed, "device": device, "precision": precision, "max_minutes": max_minutes, "resume": resume
+    }  # fmt: skip
+    if not (resume or preview):
+        from hemascope.files import new_folder
+
+        new_folder(out)
+    pipeline.training_options(seed, device, precision, max_minutes)
+    cells = _load(data, class_map, group_by, crop)
+    further = None if test is None else _load(test, class_map, None, crop)
+    if preview:
+        path = pipeline.preview(pipeline.prepare(cells, seed=seed), recipes[0], out / "preview.png", seed=seed)
+        print(f"preview: {path}")
+    elif learning_curve:
+        from hemascope import search
+
+        _print_table(search.learning_curve(cells, recipes[0], out, **options))
+    elif len(recipes) > 1:
+        from hemascope import search
+
+        _print_table(search.compare_recipes(cells, recipes, out, test=further, all_tests=all_tests, **options))
+    else:
+        from hemascope.evaluate import summary
+
+        run = pipeline.train(cells, recipes[0], out, test=further, **options)
+        import json
+
+        print(summary(json.loads(run.metrics.read_text(encoding="utf-8"))["test"]))
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A run folder or its model.onnx.")],
+    data: Data,
+    out: Annotated[Path | None, typer.Option(help="A folder for metrics.json and predictions.parquet.")] = None,
+    against: Annotated[Path | None, typer.Option(help="Another run to compare with, by McNemar's test.")] = None,
+    class_map: ClassMap = None,
+    group_by: GroupBy = None,
+    crop: Crop = None,
+) -> None:
+    """Score a trained model on labelled pictures; those that trained it are left out."""
+    from hemascope.evaluate import compare, summary
+    from hemascope.evaluate import evaluate as score
+    from hemascope.files import new_folder
+
+    if out is not None:
+        new_folder(out)
+    cells = _load(data, class_map, group_by, crop)
+    for note in cells.notes:
+        print(note)
+    found = score(model, cells)
+    print(summary(found.scores))
+    for warning in found.warnings:
+        print(warning)
+    if against is not None:
+        print(compare(found, score(against, cells), (model.name, against.name))["sentence"])
+    if out is not None:
+        found.write(out)
+        print(f"written: {out}")
+
+
+@app.command()
+def predict(
+    inputs: Annotated[list[Path], typer.Argument(help="Pictures, folders of pictures, npz or Parquet files.")],
+    model: Annotated[Path, typer.Option(help="A run folder or its model.onnx.")],
+    out: Annotated[Path, typer.Option(help="The table to write, as .csv or .parquet.")] = Path("predictions.csv"),
+    crop: Crop = None,
+) -> None:
+    """Name the cell on each picture: one table, a row a picture, also for those that cannot be read."""
+    from hemascope.files import replacing
+    from hemascope.predict import predict as name_cells
+
+    if out.exists():
+        raise InputError(f"{out}: exists already; name another file with --out, or remove it first.")
+    if out.suffix not in (".csv", ".parquet"):
+        raise InputError(f"{out}: ends in '{out.suffix}', expected .csv or .parquet.")
+    table = name_cells(model, list(inputs), crop=crop)
+    with replacing(out) as temporary:
+        if out.suffix == ".csv":
+            table.to_csv(temporary, index=False, float_format="%.6f")
+        else:
+            table.to_parquet(temporary, index=False)
+    bad = int((table["error"] != "").sum())
+    counts = ", ".join(f"{count:,} {label}" for label, count in table["label"].value_counts().items())
+    print(f"{len(table) - bad:,} pictures: {counts}")
+    if bad:
+        print(f"{bad:,} could not be read; the column 'error' says why")
+    print(f"written: {out}")
+
+
+@app.command()
+def sample(
+    out: Annotated[Path, typer.Argument(help="The npz file to write.")],
+    count: Annotated[int, typer.Option(min=8, help="How many cells to draw.")] = 1200,
+    seed: Annotated[int, typer.Option(min=0, help="Decides every pixel.")] = 0,
+    dirty: Annotated[
+        bool, typer.Option("--dirty", help="Add what spoils real files, for trying the clean-up.")
+    ] = False,
+) -> None:
+    """Draw cells of the eight classes by a program: data to try everything on."""
+    from hemascope.data import save_npz
+    from hemascope.synthetic import draw_cells
+
+    if out.exists():
+        raise InputError(f"{out}: exists already; name another file, or remove it first.")
+    if out.suffix != ".npz":
+        raise InputError(f"{out}: ends in '{out.suffix}', expected .npz.")
+    cells = draw_cells(count, seed=seed, dirty=dirty)
+    save_npz(cells, out)
+    print(f"written: {out}, {len(cells):,} pictures")
+
+
+@app.command()
+def download(
+    name: Annotated[str, typer.Argument(help="bloodmnist or pbc.")],
+    out: Annotated[Path, typer.Argument(help="The npz file to write.")],
+    size: Annotated[int | None, typer.Option(help="Picture size; bloodmnist comes in 28, 64, 128, 224.")] = None,
+) -> None:
+    """Fetch public data from their archive, with the checksum checked."""
+    from hemascope.download import download as fetch
+
+    print(f"written: {fetch(name, out) if size is None else fetch(name, out, size=size)}")
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, on what machine, with which models, and how to get what is missing."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from hemascope.doctor import examine
+
+    table = Table(show_header=False, box=None, padding=(0, 1))
+    for finding in examine():
+        mark = "[green]ok[/green]" if finding.well else "[yellow]--[/yellow]"
+        advice = f"\n[yellow]→ {finding.advice}[/yellow]" if finding.advice else ""
+        table.add_row(mark, f"[bold]{finding.subject}[/bold]", finding.found.replace("[", r"\[") + advice)
+    Console().print(table)
+
+
+def _recipe(name: str, pretrained: str | None, epochs: int | None) -> Recipe:
+    from hemascope.recipe import load_recipe
+
+    recipe = load_recipe(name)
+    if pretrained is not None:
+        recipe = recipe.model_copy(update={"pretrained": pretrained})
+    if epochs is not None:
+        stages = tuple(stage.model_copy(update={"epochs": min(stage.epochs, epochs)}) for stage in recipe.stages)
+        recipe = recipe.model_copy(update={"stages": stages})
+    return recipe
+
+
+def _load(data: Path, class_map: list[str] | None, group_by: str | None, crop: int | None) -> Cells:
+    from hemascope.data import load
+
+    pairs = {}
+    for entry in class_map or ():
+        name, sign, target = entry.partition("=")
+        if not (name and sign and target):
+            raise InputError(f"--map is '{entry}', expected NAME=CLASS such as BNE=neutrophil.")
+        pairs[name] = target
+    return load(data, class_map=pairs or None, group_by=group_by, crop=crop)
+
+
+def _print_table(table: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table()
+    for column in table.columns:
+        shown.add_column(str(column).replace("_", " "), justify="right" if table[column].dtype.kind in "fi" else "left")
+    for row in table.itertuples(index=False):
+        shown.add_row(*(_cell(value) for value in row))
+    Console().print(shown)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.4f}"
+    return f"{value:,}" if isinstance(value, int) else "" if value is None else str(value)
+
+
+if __name__ == "__main__":
+    main()

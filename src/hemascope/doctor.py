@@ -1,0 +1,96 @@
+"""What is installed, on what machine, with which models, and how to get what is missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from hemascope.recipe import recipe_names
+from hemascope.version import __version__
+
+BASE = (
+    "numpy", "scipy", "pillow", "pandas", "pyarrow", "scikit-learn", "matplotlib", "onnxruntime", "typer", "rich",
+    "pydantic", "PyYAML", "Jinja2",
+)  # fmt: skip
+TRAIN = ("torch", "torchvision", "timm", "lightning-fabric", "safetensors", "onnx", "onnxscript")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the examination: what was looked at, what was found, and what to do when it is not well."""
+
+    subject: str
+    found: str
+    advice: str = ""
+
+    @property
+    def well(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self.advice
+
+
+def examine() -> list[Finding]:
+    """Look at the installation, the machine, the models and the recipes."""
+    return [
+        Finding("hemascope", f"{__version__}, Python {platform.python_version()}"),
+        _packages("base install", BASE, "pip install hemascope"),
+        _packages("training", TRAIN, "pip install 'hemascope[train]'"),
+        _machine(),
+        _device(),
+        _weights(),
+        Finding("recipes", ", ".join(recipe_names())),
+        _models(),
+    ]
+
+
+def _packages(subject: str, names: tuple[str, ...], remedy: str) -> Finding:
+    found, missing = [], []
+    for name in names:
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        return Finding(subject, f"lacks {', '.join(missing)}", remedy)
+    return Finding(subject, ", ".join(found))
+
+
+def _machine() -> Finding:
+    memory = ""
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        memory = f", {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB of memory"
+    free = shutil.disk_usage(Path.cwd()).free / 2**30
+    advice = "make room: a run of a large network needs 1 GiB" if free < 1 else ""
+    return Finding("machine", f"{os.cpu_count()} cores{memory}, {free:.0f} GiB of disk free here", advice)
+
+
+def _device() -> Finding:
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return Finding("device", "CPU for prediction; no torch, so no training")
+    if torch.cuda.is_available():
+        return Finding("device", f"GPU: {torch.cuda.get_device_name()}")
+    return Finding("device", f"CPU, {torch.get_num_threads()} threads; the recipe 'small' is made for that")
+
+
+def _weights() -> Finding:
+    try:
+        from hemascope.model import hub_reachable
+    except ModuleNotFoundError:
+        return Finding("ImageNet weights", "only used in training")
+    if hub_reachable():
+        return Finding("ImageNet weights", "can be had through timm")
+    return Finding(
+        "ImageNet weights",
+        "the hub does not answer",
+        "connect to the network, name a safetensors file with --pretrained PATH, or train from random weights",
+    )
+
+
+def _models() -> Finding:
+    return Finding("models", "none come with the package", "train one: hemascope train DATA --recipe small --out RUN")

@@ -1,0 +1,29 @@
+"""The figures of a run: each function draws one, writes it as a PNG for dense screens and returns its path.
+
+All share one light theme. Colours stay apart for colour-blind readers (dark violet, orange and teal differ in lightness
+too) and never carry a meaning alone. A sentence with the figure's numbers is kept in the PNG as its `Description`, so
+that a page can say what the picture shows. Text is drawn literally: a class named `$x$` stays so.
+"""
+
+from hemascope.figures.cells import augmentation_grid, cell_grid, mistakes
+from hemascope.figures.cleaning import class_distribution, mean_pixel_histogram
+from hemascope.figures.scores import (
+    confusion_matrix,
+    data_learning_curve,
+    leaderboard,
+    reliability_diagram,
+    training_curves,
+)
+
+__all__ = [
+    "augmentation_grid",
+    "cell_grid",
+    "class_distribution",
+    "confusion_matrix",
+    "data_learning_curve",
+    "leaderboard",
+    "mean_pixel_histogram",
+    "mistakes",
+    "reliability_diagram",
+    "training_curves",
+]

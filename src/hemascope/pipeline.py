@@ -1,0 +1,282 @@
+"""The main job: from labelled pictures to a cleaned, split, trained, exported, scored and reported model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hemascope import figures
+from hemascope.clean import clean, mean_pixels
+from hemascope.data import NO_GROUPS_NOTE, Cells, load, pixel_hashes
+from hemascope.errors import InputError
+from hemascope.evaluate import evaluate
+from hemascope.files import replacing, write_json
+from hemascope.recipe import Recipe, load_recipe
+from hemascope.report import write_report
+from hemascope.run import (
+    Run,
+    command_line,
+    config_of,
+    open_run,
+    write_config,
+    write_environment,
+    write_split,
+    write_table,
+)
+from hemascope.runtime import load_model
+from hemascope.split import split
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hemascope.train import Options
+
+Say = Callable[[str], None]
+
+PREVIEW_ROWS, PREVIEW_VARIANTS = 8, 6
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Data ready for training: cleaned, narrowed to the classes that occur, split; and how they were before."""
+
+    found: Cells
+    cells: Cells
+    hashes: NDArray[np.uint64]
+    removed: pd.DataFrame
+    found_hashes: NDArray[np.uint64]
+
+
+def train(
+    data: str | Path | Cells,
+    recipe: str | Path | Recipe = "small",
+    out: str | Path = "run",
+    *,
+    test: str | Path | Cells | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+    max_minutes: float | None = None,
+    resume: bool = False,
+    score_test: bool = True,
+    say: Say = print,
+) -> Run:
+    """The main job in one call: clean, split, train, export, score, report. Returns the run folder.
+
+    data: a path for `hemascope.load`, or Cells. recipe: the name of one that comes with the package, a YAML file, or
+    a Recipe. test: a further labelled file to score. score_test: False leaves the test rows unscored, for a choice
+    between models that is still to be made. Raises InputError before anything is written when the input is bad.
+    """
+    options = training_options(seed, device, precision, max_minutes)
+    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    run = open_run(out, resume)
+    prepared = prepare(data if isinstance(data, Cells) else load(data), seed=seed, say=say)
+    further = None if test is None else test if isinstance(test, Cells) else load(test)
+    fit(prepared, chosen, run, options, say)
+    score_run(run, prepared, further=further, score_test=score_test, say=say)
+    return run
+
+
+def training_options(seed: int, device: str, precision: str, max_minutes: float | None) -> Options:
+    """The options of a training, checked. Raises InputError when training is not installed."""
+    try:
+        from hemascope.train import Options
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"training needs the package '{error.name}', which is not installed; run: pip install 'hemascope[train]'."
+        ) from error
+    return Options(seed=seed, device=device, precision=precision, max_minutes=max_minutes)
+
+
+def prepare(cells: Cells, *, seed: int, say: Say = print) -> Prepared:
+    """Clean, narrow to the classes that occur, and split; each step says what it did."""
+    found, found_hashes = cells, pixel_hashes(cells)
+    for note in cells.notes:
+        say(note)
+    cleaned, removed = clean(cells, hashes=found_hashes)
+    say(_cleaning_sentence(found, cleaned, removed))
+    kept = np.flatnonzero(np.isin(found.ids, cleaned.ids))
+    names = tuple(name for name, count in cleaned.class_counts().items() if count)
+    cells = split(cleaned.with_classes(names), seed=seed, hashes=found_hashes[kept])
+    assert cells.split is not None
+    counts = {name: int((cells.split == name).sum()) for name in dict.fromkeys(cells.split.tolist())}
+    say("rows: " + ", ".join(f"{counts[name]:,} {name}" for name in sorted(counts, key=lambda name: -counts[name])))
+    return Prepared(found, cells, found_hashes[kept], removed, found_hashes)
+
+
+def fit(prepared: Prepared, recipe: Recipe, run: Run, options: Options, say: Say = print) -> None:
+    """Train a recipe on prepared data into a run folder, up to the exported model; goes on where a run stopped."""
+    from hemascope.export import export_onnx
+    from hemascope.train import describe_device, train_network, write_history
+
+    config = config_of(recipe, prepared.found, prepared.found_hashes, options.seed, command_line())
+    write_config(run, config)
+    if run.trained:
+        say(f"{run.folder}: the training is finished already")
+        return
+    write_environment(run, describe_device(options))
+    write_table(run.removed, prepared.removed)
+    write_split(run, prepared.cells, prepared.hashes)
+    trained = train_network(prepared.cells, recipe, run.folder, options, say)
+    write_history(run.history, trained.history)
+    held_out = prepared.cells.in_split("validation")
+    difference = export_onnx(
+        trained.network,
+        run.model / "model.onnx",
+        prepared.cells.class_names,
+        held_out.images[:64],
+        {"recipe": recipe.name, "weights": trained.weights.origin, "version": str(config["version"])},
+    )
+    parameters = sum(parameter.numel() for parameter in trained.network.parameters())
+    from hemascope.checkpoint import save_tensors
+
+    save_tensors(run.model / "weights.safetensors", trained.network.state_dict())
+    write_json(
+        run.model / "model.json",
+        {
+            "recipe": recipe.name,
+            "class_names": list(prepared.cells.class_names),
+            "weights": trained.weights.origin,
+            "parameters": parameters,
+            "stages": trained.stages,
+            "notes": trained.notes,
+            "largest_difference_of_export": difference,
+            "purpose": "Research only, not a medical device.",
+        },
+    )
+    shutil.rmtree(run.checkpoint, ignore_errors=True)
+
+
+def score_run(
+    run: Run, prepared: Prepared, *, further: Cells | None = None, score_test: bool = True, say: Say = print
+) -> dict[str, Any]:
+    """Score a trained run on its validation rows, its test rows and a further file; write metrics, figures, report."""
+    model = load_model(run.folder)
+    cells = prepared.cells
+    described = json.loads((run.model / "model.json").read_text(encoding="utf-8"))
+    metrics: dict[str, Any] = {
+        "recipe": described["recipe"],
+        "weights": described["weights"],
+        "parameters": described["parameters"],
+        "stages": described["stages"],
+        "notes": [*described["notes"], *(note for note in prepared.found.notes if note != NO_GROUPS_NOTE)],
+        "grouped": cells.groups is not None,
+        "files": {},
+    }
+    warnings: list[str] = []
+    validation = evaluate(model, cells.in_split("validation"))
+    metrics["validation"] = validation.scores
+    shown, shown_cells = validation, cells.in_split("validation")
+    if score_test:
+        shown_cells = cells.in_split("test")
+        shown = evaluate(model, shown_cells)
+        metrics["test"] = shown.scores
+        say(f"test accuracy {_figure(shown.scores)}")
+        if further is not None:
+            extra = evaluate(run.folder, further)
+            metrics["files"][further.source] = extra.scores
+            with replacing(run.folder / "predictions-further.parquet") as temporary:
+                extra.predictions.to_parquet(temporary, index=False)
+            warnings += extra.warnings
+            say(f"{further.source}: accuracy {_figure(extra.scores)}")
+    else:
+        say(f"validation accuracy {_figure(validation.scores)}")
+    metrics["warnings"] = [*shown.warnings, *warnings]
+    for warning in metrics["warnings"]:
+        say(warning)
+    with replacing(run.predictions) as temporary:
+        shown.predictions.to_parquet(temporary, index=False)
+    write_json(run.metrics, metrics)
+    _draw(run, prepared, shown.scores, shown.predictions, shown_cells)
+    write_report(run.folder)
+    say(f"report: {run.report}")
+    return metrics
+
+
+def preview(prepared: Prepared, recipe: Recipe, path: Path, *, seed: int = 0) -> Path:
+    """Draw what a recipe's augmentation does to some training pictures, one row of variants each."""
+    import torch
+
+    from hemascope.augment import augment
+
+    training = prepared.cells.in_split("train")
+    rows = np.array(
+        [np.flatnonzero(training.labels == label)[0] for label in np.unique(training.labels)][:PREVIEW_ROWS], np.int64
+    )
+    originals = np.asarray(training.images[rows])
+    batch = torch.from_numpy(originals).permute(0, 3, 1, 2)
+    variants = [
+        augment(batch, rows, recipe.augmentation, seed=seed, epoch=epoch).permute(0, 2, 3, 1).numpy()
+        for epoch in range(PREVIEW_VARIANTS)
+    ]
+    names = [training.class_names[label] for label in training.labels[rows]]
+    return figures.augmentation_grid(path, originals, np.stack(variants, axis=1), names)
+
+
+def _draw(
+    run: Run, prepared: Prepared, scores: Mapping[str, Any], predictions: pd.DataFrame, shown_cells: Cells
+) -> None:
+    import pandas as pd
+
+    cells = prepared.cells
+    before = prepared.found.class_counts()
+    figures.class_distribution(
+        run.figures / "class_distribution.png",
+        {name: before[name] for name in before if before[name]},
+        cells.class_counts(),
+    )
+    means = mean_pixels(prepared.found)
+    kept = np.isin(prepared.found.ids, cells.ids)
+    figures.mean_pixel_histogram(run.figures / "mean_pixel_histogram.png", means, means[kept])
+    training = cells.in_split("train")
+    figures.cell_grid(run.figures / "cells.png", training.images, training.labels, cells.class_names)
+    recipe = _recipe_of(run)
+    if recipe.augmentation:
+        preview(prepared, recipe, run.figures / "augmentation.png")
+    if run.history.is_file() and run.history.stat().st_size > 1:
+        history = pd.read_csv(run.history)
+        best = {stage["name"]: stage["best_epoch"] for stage in json.loads(run.metrics.read_text())["stages"]}
+        figures.training_curves(run.figures / "training_curves.png", history, best)
+    figures.confusion_matrix(
+        run.figures / "confusion_matrix.png", np.array(scores["confusion_matrix"]), list(scores["class_names"])
+    )
+    figures.reliability_diagram(
+        run.figures / "reliability.png", predictions["confidence"].to_numpy(), predictions["correct"].to_numpy()
+    )
+    mistakes: Sequence[Mapping[str, Any]] = scores["confident_mistakes"]
+    rows = np.array([mistake["row"] for mistake in mistakes], np.int64)
+    figures.mistakes(run.figures / "mistakes.png", shown_cells.take(rows).images, mistakes)
+
+
+def _recipe_of(run: Run) -> Recipe:
+    import yaml
+
+    from hemascope.recipe import recipe_from
+
+    return recipe_from(yaml.safe_load(run.config.read_text(encoding="utf-8"))["recipe"], str(run.config))
+
+
+def _figure(scores: Mapping[str, Any]) -> str:
+    low, high = scores["accuracy_interval"]
+    return f"{scores['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}, {scores['n']:,} pictures)"
+
+
+def _cleaning_sentence(found: Cells, cleaned: Cells, removed: pd.DataFrame) -> str:
+    counts = removed["verdict"].value_counts()
+    words = {
+        "not_a_cell": "of pictures that repeat under many labels",
+        "copy": "exact copies",
+        "copy_other_label": "copies under different labels",
+        "unreadable": "unreadable",
+    }
+    parts = [f"{int(counts[key]):,} {text}" for key, text in words.items() if key in counts]
+    if not parts:
+        return f"{len(found):,} pictures, nothing to remove"
+    return f"removed {len(removed):,} ({', '.join(parts)}), {len(cleaned):,} stay"

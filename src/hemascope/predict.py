@@ -1,0 +1,78 @@
+"""Pictures in, one table out: a row for each, also for those that cannot be read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hemascope.data import Cells, find_pictures, load, load_pictures
+from hemascope.data.load import READERS
+from hemascope.progress import Progress
+from hemascope.runtime import Model, load_model
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BATCH = 256
+
+
+def predict(
+    model: str | Path | Model, inputs: str | Path | Cells | Sequence[str | Path], *, crop: int | None = None
+) -> pd.DataFrame:
+    """What a model takes each picture for.
+
+    model: a run folder, its model.onnx, or a loaded one. inputs: Cells, or paths of pictures, folders of pictures and
+    data files (npz, Parquet, CSV), read in that order. crop: the side in pixels of the central square to use.
+
+    Returns a row for each picture: id, label (the class with the highest probability), confidence (that
+    probability), a column of probabilities for each class, and error: why a picture could not be read, else empty.
+    """
+    import pandas as pd
+
+    model = load_model(model)
+    if isinstance(inputs, Cells):
+        parts = [inputs]
+    else:
+        paths = [Path(inputs)] if isinstance(inputs, (str, Path)) else [Path(path) for path in inputs]
+        parts = _read(paths, crop)
+    table = pd.concat([_rows(model, cells) for cells in parts], ignore_index=True)
+    if not isinstance(inputs, Cells) and len(parts) == 1 and parts[0].unreadable:
+        order = {str(path): place for place, path in enumerate(find_pictures(paths))}
+        table = table.sort_values("id", key=lambda ids: ids.map(order), kind="stable", ignore_index=True)
+    return table
+
+
+def _read(paths: Sequence[Path], crop: int | None) -> list[Cells]:
+    """Neighbouring pictures and folders of pictures are read together; each data file alone."""
+    parts: list[Cells] = []
+    pictures: list[Path] = []
+    for path in paths:
+        if path.suffix.lower() in READERS:
+            if pictures:
+                parts.append(load_pictures(pictures, crop=crop))
+                pictures = []
+            parts.append(load(path, crop=crop))
+        else:
+            pictures.append(path)
+    if pictures:
+        parts.append(load_pictures(pictures, crop=crop))
+    return parts
+
+
+def _rows(model: Model, cells: Cells) -> pd.DataFrame:
+    import pandas as pd
+
+    probabilities = np.empty((len(cells), len(model.class_names)), np.float32)
+    with Progress("predicting", len(cells), "images") as progress:
+        for rows, images in cells.batches(BATCH):
+            probabilities[rows] = model.predict(images)
+            progress.advance(len(images))
+    names = np.array(model.class_names)
+    table = pd.DataFrame({"id": cells.ids, "label": names[probabilities.argmax(1)], "confidence": probabilities.max(1)})
+    table[list(model.class_names)] = probabilities
+    table["error"] = ""
+    bad = pd.DataFrame({"id": list(cells.unreadable), "error": list(cells.unreadable.values())})
+    return pd.concat([table, bad], ignore_index=True) if len(bad) else table

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hemascope.belief import constant_answer, reasons_to_believe
+
+
+def scores(accuracy: float = 0.97, half: float = 0.01, **others: Any) -> dict[str, Any]:
+    return {"n": 1000, "accuracy": accuracy, "accuracy_interval": [accuracy - half, accuracy + half], **others}
+
+
+def divided(**columns: Any) -> pd.DataFrame:
+    return pd.DataFrame({"id": list("abcd"), "split": ["train", "train", "test", "validation"], **columns})
+
+
+def titles(metrics: dict[str, Any], split: pd.DataFrame | None = None, scored_on: str = "test") -> dict[str, str]:
+    return {check["title"]: check["kind"] for check in reasons_to_believe(metrics, scored_on, split)}
+
+
+def test_unknown_patients_are_the_first_thing_said() -> None:
+    checks = reasons_to_believe({"test": scores()}, "test", divided(group=[np.nan] * 4, pixel_hash=list("wxyz")))
+    assert checks[0]["title"] == "Patients are unknown"
+    assert "new patients" in checks[0]["text"]
+    assert {"No picture stands in two splits": "good"}.items() <= {c["title"]: c["kind"] for c in checks}.items()
+
+
+def test_patients_and_pictures_on_both_sides_are_counted() -> None:
+    found = titles({"test": scores()}, divided(group=["p", "q", "p", "r"], pixel_hash=["1", "2", "1", "2"]))
+    assert found["1 of 3 groups stand in two splits"] == "care"
+    assert found["2 pictures stand in two splits"] == "care"
+    clean = titles({"test": scores()}, divided(group=["p", "p", "q", "r"], pixel_hash=list("wxyz")))
+    assert clean["No patient or slide stands in two splits"] == "good"
+
+
+def test_rows_that_no_split_uses_do_not_count() -> None:
+    table = divided(group=["p", "q", "p", "r"], pixel_hash=list("wxyz"))
+    table["split"] = ["unused", "train", "test", "validation"]
+    assert titles({"test": scores()}, table)["No patient or slide stands in two splits"] == "good"
+
+
+def test_small_tests_and_small_classes_ask_for_care() -> None:
+    rows = [{"class": "basophil", "support": 9}, {"class": "monocyte", "support": 0}, {"class": "x", "support": 90}]
+    checks = {c["title"]: c for c in reasons_to_believe({"test": scores(half=0.04, per_class=rows)}, "test", None)}
+    assert checks["The test is small"]["text"] == (
+        "1,000 pictures pin the accuracy down to 8.0 points (95% interval); more pictures would narrow it."
+    )
+    assert "basophil (9)" in checks["Some classes have few test pictures"]["text"]
+    assert "monocyte" in checks["Some classes were not tested"]["text"]
+    assert titles({"test": scores()})["The test is large enough"] == "good"
+
+
+def test_the_test_is_held_against_validation() -> None:
+    assert titles({"test": scores(), "validation": scores()})["The test bears out validation"] == "good"
+    behind = titles({"test": scores(0.90), "validation": scores()})
+    assert behind["The test falls behind validation"] == "care"
+    assert titles({"validation": scores()}, scored_on="validation")["There is no test score"] == "care"
+
+
+def test_confidence_is_judged_by_its_calibration_error() -> None:
+    for error, kind in ((0.01, "good"), (0.2, "care")):
+        found = titles({"test": scores(calibration={"expected_calibration_error": error})})
+        assert kind in {value for title, value in found.items() if "confidence" in title}
+
+
+def test_the_weights_and_further_files_are_told() -> None:
+    assert "Trained from random weights" in titles({"test": scores(), "weights": "random"})
+    assert "Trained from pretrained weights" in titles({"test": scores(), "weights": "ImageNet (timm)"})
+    assert "One source only" in titles({"test": scores()})
+    leaked = {"test": scores(), "files": {"public.npz": scores(left_out={"count": 5, "of": 1712})}}
+    checks = {check["title"]: check["text"] for check in reasons_to_believe(leaked, "test", None)}
+    assert "5 of public.npz" in checks["Known pictures were left out of the further files"]
+    assert "One source only" not in checks
+
+
+def test_a_model_that_one_answer_for_all_could_match_is_not_believed() -> None:
+    rows = [{"class": "a", "support": 60}, {"class": "b", "support": 40}]
+    title = "It may be no better than one answer for all"
+    assert constant_answer({"per_class": rows}) == {"class": "a", "accuracy": 0.6}
+    assert titles({"test": scores(0.62, half=0.05, per_class=rows)})[title] == "care"
+    assert title not in titles({"test": scores(0.70, half=0.05, per_class=rows)})

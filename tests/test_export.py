@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hemascope.data import Cells
+from hemascope.errors import InputError
+from hemascope.export import TOLERANCE, export_onnx
+from hemascope.runtime import Model
+
+
+class Counting(nn.Module):
+    """Right in the graph that is exported, wrong when it is called again: an export that must be refused."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        means = pictures.float().mean(dim=(2, 3))
+        return means if torch.compiler.is_exporting() else means.flip(1)
+
+
+class Means(nn.Module):
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return pictures.float().mean(dim=(2, 3)) / 8
+
+
+def test_the_file_gives_what_the_network_gives_at_any_batch(drawn: Cells, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    pictures = np.asarray(drawn.images[:20])
+    difference = export_onnx(Means(), path, ("a", "b", "c"), pictures, {"recipe": "means"})
+    assert difference <= TOLERANCE
+    model = Model(path)
+    assert model.class_names == ("a", "b", "c")
+    assert model.metadata["recipe"] == "means"
+    assert "not a medical device" in model.metadata["purpose"]
+    expected = (torch.from_numpy(pictures).float().mean(dim=(1, 2)) / 8).softmax(1).numpy()
+    assert np.abs(model.predict(pictures) - expected).max() < 1e-5
+
+
+def test_a_file_that_differs_is_not_kept(drawn: Cells, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    with pytest.raises(InputError, match="differs from the network"):
+        export_onnx(Counting(), path, ("a", "b", "c"), np.asarray(drawn.images[:4]), {})
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hemascope.errors import InputError
+from hemascope.files import new_folder, replacing, write_json
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), replacing(path) as temporary:
+        temporary.write_text("half of the n")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_a_write_makes_the_folder_and_keeps_the_suffix(tmp_path: Path) -> None:
+    with replacing(tmp_path / "new" / "model.onnx") as temporary:
+        assert temporary.suffix == ".onnx"
+        temporary.write_text("whole")
+    assert (tmp_path / "new" / "model.onnx").read_text() == "whole"
+
+
+def test_json_has_no_nan(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"größe": 1})
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"größe": 1}
+    with pytest.raises(ValueError, match="Out of range"):
+        write_json(tmp_path / "b.json", {"x": float("nan")})
+    assert not (tmp_path / "b.json").exists()
+
+
+def test_a_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:
+    assert new_folder(tmp_path / "new") == tmp_path / "new"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="exists and is not empty"):
+        new_folder(tmp_path)
+    with pytest.raises(InputError, match="is a file"):
+        new_folder(tmp_path / "file")

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from hemascope import model as model_module
+from hemascope.data import Cells
+from hemascope.errors import InputError
+from hemascope.model import Constant, Deployed, build_model
+from hemascope.recipe import Recipe
+from hemascope.resize import resize
+
+CLASSES = ("basophil", "eosinophil", "monocyte")
+Tiny = Callable[..., Recipe]
+
+
+def test_the_head_of_the_report(tiny: Tiny) -> None:
+    network, weights = build_model(tiny(head_widths=[1024, 512]), CLASSES)
+    layers = [type(layer).__name__ for layer in network.head]
+    assert layers == ["Linear", "ReLU", "Dropout", "Linear", "ReLU", "Dropout", "Linear"]
+    assert [tuple(weight.shape)[0] for weight in network.penalised_weights()] == [1024, 512]
+    assert weights.random
+
+
+def test_uint8_pictures_go_in_and_probabilities_come_out(tiny: Tiny, drawn: Cells) -> None:
+    network, _ = build_model(tiny(), CLASSES)
+    out = Deployed(network.eval())(torch.from_numpy(np.asarray(drawn.images[:5])))
+    assert out.shape == (5, 3)
+    assert torch.allclose(out.sum(1), torch.ones(5))
+
+
+def test_the_network_resizes_as_the_reader_does(tiny: Tiny, drawn: Cells) -> None:
+    network, _ = build_model(tiny(image_size=24), CLASSES)
+    images = np.asarray(drawn.images[:3])
+    inside = network._resized(torch.from_numpy(images).permute(0, 3, 1, 2).float())
+    outside = resize(images, 24)
+    assert np.abs(inside.permute(0, 2, 3, 1).numpy() - outside).max() <= 0.51
+
+
+def test_weights_from_a_file(tiny: Tiny, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    first, _ = build_model(tiny(), CLASSES)
+    path = tmp_path / "weights.safetensors"
+    save_file(first.state_dict(), path)
+    second, weights = build_model(tiny(pretrained=str(path)), CLASSES)
+    assert weights.origin == "file weights.safetensors"
+    assert not weights.random
+    assert all(torch.equal(a, b) for a, b in zip(first.backbone.parameters(), second.backbone.parameters(), strict=True))
+
+
+def test_weights_that_do_not_fit_are_refused(tiny: Tiny, tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    save_file({"conv.weight": torch.zeros(3)}, path)
+    with pytest.raises(InputError, match="lacks"):
+        build_model(tiny(pretrained=str(path)), CLASSES)
+    path.write_bytes(b"\x80\x04no safetensors")
+    with pytest.raises(InputError, match="is not a safetensors file"):
+        build_model(tiny(pretrained=str(path)), CLASSES)
+    with pytest.raises(InputError, match="no such weights file"):
+        build_model(tiny(pretrained=str(tmp_path / "none.safetensors")), CLASSES)
+
+
+def test_without_a_network_auto_is_random_and_required_is_refused(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **more: object) -> socket.socket:
+        raise OSError("no route")
+
+    monkeypatch.setattr(model_module.socket, "create_connection", refuse)
+    _, weights = build_model(tiny(pretrained="auto"), CLASSES)
+    assert weights.random
+    with pytest.raises(InputError, match="connect to the network, name a safetensors file"):
+        build_model(tiny(pretrained="required"), CLASSES)
+
+
+def test_an_unknown_backbone_is_refused_with_those_near_it(tiny: Tiny) -> None:
+    with pytest.raises(InputError, match="timm has no backbone 'regnetx_02'.*regnetx_002"):
+        build_model(tiny(backbone="regnetx_02"), CLASSES)
+
+
+def test_the_baseline_says_the_same_to_every_picture(drawn: Cells) -> None:
+    logits = np.log(np.array([0.5, 0.3, 0.2], np.float32))
+    out = Deployed(Constant(logits))(torch.from_numpy(np.asarray(drawn.images[:4])))
+    assert np.allclose(out.detach().numpy(), [[0.5, 0.3, 0.2]] * 4)

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from hemascope.data import SPLITS, Cells
+from hemascope.errors import InputError
+from hemascope.pipeline import prepare, preview, train
+from hemascope.recipe import Recipe
+from hemascope.run import Run
+from hemascope.synthetic import planted
+
+Tiny = Callable[..., Recipe]
+
+
+def quiet(sentence: str) -> None:
+    pass
+
+
+def test_the_run_folder_holds_all_that_is_needed_to_repeat_it(finished: Run) -> None:
+    names = {path.name for path in finished.folder.iterdir()}
+    assert names >= {
+        "config.yaml", "environment.json", "removed.csv", "split.csv", "history.csv", "metrics.json",
+        "predictions.parquet", "figures", "model", "report.html",
+    }  # fmt: skip
+    assert "checkpoint" not in names
+    assert {path.name for path in finished.model.iterdir()} == {"model.onnx", "model.json", "weights.safetensors"}
+    config = yaml.safe_load(finished.config.read_text())
+    assert config["seed"] == 0
+    assert Recipe.model_validate(config["recipe"]).name == "tiny"
+    assert json.loads(finished.environment.read_text())["packages"]["torch"]
+    assert not [path for path in finished.folder.rglob("*") if path.name.startswith(".")]
+
+
+def test_tables_account_for_every_row(finished: Run, dirty: Cells) -> None:
+    truth = planted(400, seed=6)
+    removed, split = pd.read_csv(finished.removed), pd.read_csv(finished.split)
+    assert set(removed["id"]) == set(dirty.ids[truth.non_cells | truth.copies])
+    assert sorted([*removed["id"], *split["id"]]) == sorted(dirty.ids)
+    assert set(split["split"]) == set(SPLITS)
+    predictions = pd.read_parquet(finished.predictions)
+    assert set(predictions["id"]) == set(split.loc[split["split"] == "test", "id"])
+
+
+def test_metrics_say_what_was_scored(finished: Run) -> None:
+    metrics = json.loads(finished.metrics.read_text())
+    assert metrics["weights"] == "random"
+    assert metrics["parameters"] > 10_000
+    for part in ("validation", "test"):
+        low, high = metrics[part]["accuracy_interval"]
+        assert low <= metrics[part]["accuracy"] <= high
+    assert metrics["files"]["further.npz"]["n"] == 64
+    assert metrics["stages"][0]["validation_accuracy"] == pytest.approx(metrics["validation"]["accuracy"])
+
+
+def test_every_figure_is_a_picture(finished: Run) -> None:
+    figures = sorted(path.name for path in finished.figures.iterdir())
+    assert figures == [
+        "augmentation.png", "cells.png", "class_distribution.png", "confusion_matrix.png", "mean_pixel_histogram.png",
+        "mistakes.png", "reliability.png", "training_curves.png",
+    ]  # fmt: skip
+    for path in finished.figures.iterdir():
+        with Image.open(path) as image:
+            assert min(image.size) > 100
+
+
+def test_the_report_says_what_it_is(finished: Run) -> None:
+    page = finished.report.read_text(encoding="utf-8")
+    assert "not a medical device" in page
+    assert f"{json.loads(finished.metrics.read_text())['test']['n']}" in page
+
+
+def test_an_output_folder_with_something_in_it_is_refused(finished: Run, dirty: Cells, tiny: Tiny) -> None:
+    before = finished.metrics.read_bytes()
+    with pytest.raises(InputError, match="exists and is not empty"):
+        train(dirty, tiny(), finished.folder, say=quiet)
+    assert finished.metrics.read_bytes() == before
+
+
+def test_resume_of_a_finished_run_trains_no_more(dirty: Cells, tiny: Tiny, tmp_path: Path) -> None:
+    run = train(dirty, tiny(backbone="none", stages=[]), tmp_path / "run", say=quiet)
+    weights = (run.model / "model.onnx").read_bytes()
+    said: list[str] = []
+    train(dirty, tiny(backbone="none", stages=[]), tmp_path / "run", resume=True, say=said.append)
+    assert any("finished already" in sentence for sentence in said)
+    assert (run.model / "model.onnx").read_bytes() == weights
+    with pytest.raises(InputError, match="was begun with another seed"):
+        train(dirty, tiny(backbone="none", stages=[]), tmp_path / "run", resume=True, seed=1, say=quiet)
+    with pytest.raises(InputError, match="was begun with another recipe"):
+        train(dirty, tiny(), tmp_path / "run", resume=True, say=quiet)
+
+
+def test_the_baseline_has_the_balanced_accuracy_of_one_class(dirty: Cells, tiny: Tiny, tmp_path: Path) -> None:
+    run = train(dirty, tiny(backbone="none", stages=[]), tmp_path / "run", say=quiet)
+    assert json.loads(run.metrics.read_text())["test"]["balanced_accuracy"] == pytest.approx(1 / 8)
+
+
+def test_bad_data_are_refused_before_anything_is_written(drawn: Cells, tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="one class"):
+        train(drawn.take(drawn.labels == 0), tiny(), tmp_path / "run", say=quiet)
+    assert not (tmp_path / "run").exists()
+
+
+def test_classes_that_do_not_occur_are_no_answers(drawn: Cells) -> None:
+    some = drawn.take(drawn.labels < 3)
+    prepared = prepare(some, seed=0, say=quiet)
+    assert prepared.cells.class_names == drawn.class_names[:3]
+
+
+def test_the_preview_shows_pictures_and_their_variants(dirty: Cells, tiny: Tiny, tmp_path: Path) -> None:
+    prepared = prepare(dirty, seed=0, say=quiet)
+    path = preview(prepared, tiny(), tmp_path / "preview.png")
+    plain = preview(prepared, tiny(augmentation=[]), tmp_path / "plain.png")
+    with Image.open(path) as image, Image.open(plain) as other:
+        assert image.size == other.size
+        assert np.abs(np.asarray(image).astype(int) - np.asarray(other)).mean() > 0.5
+
+
+def test_notes_of_reading_are_said_once(dirty: Cells) -> None:
+    said: list[str] = []
+    prepare(replace(dirty, notes=("resized from 50 to 32 pixels",)), seed=0, say=said.append)
+    assert said.count("resized from 50 to 32 pixels") == 1
+    assert any("removed" in sentence and "stay" in sentence for sentence in said)

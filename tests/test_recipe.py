@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hemascope.augment import FAMILIES
+from hemascope.errors import InputError
+from hemascope.recipe import load_recipe, parse_recipe, recipe_names
+from hemascope.train import OPTIMIZERS, SCHEDULES
+
+MINIMAL = "name: mine\nbackbone: regnetx_002\nstages: [{name: whole, epochs: 1, learning_rate: 0.001}]\n"
+
+
+def test_the_rows_of_the_report_and_the_small_one_come_with_the_package() -> None:
+    names = {"baseline", "mobilenetv2", "mobilenetv2-augmented", "densenet121", "densenet121-augmented", "small"}
+    assert names <= set(recipe_names())
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_that_ships_is_valid_and_described(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.description.endswith(".")
+    assert recipe.optimizer in OPTIMIZERS
+    assert recipe.schedule in SCHEDULES
+    assert all(step.name in FAMILIES for step in recipe.augmentation)
+
+
+def test_the_method_of_the_report_is_the_default() -> None:
+    recipe = load_recipe("densenet121-augmented")
+    assert recipe.head_widths == (1024, 512)
+    assert (recipe.head_dropout, recipe.head_l2, recipe.batch_size) == (0.5, 0.001, 35)
+    assert (recipe.optimizer, recipe.class_weights, recipe.schedule) == ("lion", "balanced", "plateau")
+    assert [step.name for step in recipe.augmentation] == ["randaugment", "augmix"]
+    frozen, tuned = recipe.stages
+    assert frozen.freeze_backbone
+    assert not tuned.freeze_backbone
+    assert tuned.learning_rate == pytest.approx(frozen.learning_rate / 10)
+
+
+def test_a_recipe_survives_the_run_folder() -> None:
+    recipe = load_recipe("small")
+    assert parse_recipe(yaml.safe_dump(recipe.model_dump(mode="json"))) == recipe
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (MINIMAL + "optimiser: adam\n", "unknown key 'optimiser'; did you mean 'optimizer'?"),
+        (MINIMAL.replace("epochs", "epoch"), "'stages.0.epochs' is missing"),
+        (MINIMAL + "optimizer: adamm\n", "did you mean 'adam'?"),
+        (MINIMAL + "augmentation: [{name: randaugmnt}]\n", "did you mean 'randaugment'?"),
+        (MINIMAL + "augmentation: [{name: jitter, magnitud: 1}]\n", "did you mean 'magnitude'?"),
+        (MINIMAL + "head_dropout: 2\n", "'head_dropout' is 2"),
+        ("name: [", "not valid YAML"),
+        ("just words", "holds str"),
+        ("backbone: regnetx_002\nstages: []\n", "the key 'name' is missing"),
+    ],
+)
+def test_a_recipe_with_a_mistake_is_refused_with_what_is_right(text: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=r"^mine\.yaml: ") as error:
+        parse_recipe(text, "mine.yaml")
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_name_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="did you mean 'densenet121'"):
+        load_recipe("densnet121")
+    with pytest.raises(InputError, match="no such recipe file"):
+        load_recipe(tmp_path / "mine.yaml")
