@@ -70,7 +70,10 @@ def load_model(path: str | Path | Model) -> Model:
 
 
 def training_hashes(path: str | Path | Model) -> frozenset[int] | None:
-    """The pixel hashes of the pictures that a run was trained on, or None when the model's folder does not say."""
+    """The pixel hashes of the pictures that made a run's model, or None when the model's folder does not say.
+
+    Those are the rows that trained it, that stopped and selected it, and that its confidence is fitted on.
+    """
     folder = path.path.parent.parent if isinstance(path, Model) else Path(path)
     table = (folder if folder.is_dir() else folder.parent.parent) / "split.csv"
     if not table.is_file():
@@ -78,4 +81,4 @@ def training_hashes(path: str | Path | Model) -> frozenset[int] | None:
     import pandas as pd
 
     rows: Any = pd.read_csv(table, dtype={"pixel_hash": np.uint64}, keep_default_na=False)
-    return frozenset(rows.loc[rows["split"] == "train", "pixel_hash"].tolist())
+    return frozenset(rows.loc[rows["split"].isin(("train", "validation", "calibration")), "pixel_hash"].tolist())

@@ -80,7 +80,7 @@ def find_copies(
     Where a picture was decoded from JPEG, values up to JPEG_TOLERANCE grey levels apart count as the same pixels.
     """
     hashes = pixel_hashes(cells) if hashes is None else hashes
-    group = _groups(hashes, cells)
+    group = same_pixels(hashes, cells)
     size = np.bincount(group, minlength=1)
     labelled = np.flatnonzero(cells.labels != UNKNOWN_LABEL)
     pairs, at = np.unique(np.stack([group[labelled], cells.labels[labelled]], 1), axis=0, return_index=True)
@@ -105,16 +105,15 @@ def find_copies(
             reason[row] = f"stands {size[number]:,} times{under}: not a cell"
         elif verdict[row] == "copy":
             there = keeper[number]
-            reason[row] = f"{_same(hashes[row], hashes[there])} as {cells.ids[there]}"
+            reason[row] = f"{_pixels_in_words(hashes[row], hashes[there])} as {cells.ids[there]}"
         else:
             # The labels of a group stand together and differ here, so that its first or its last is not this row's.
             first, end = np.searchsorted(label_group, [number, number + 1])
             there = label_row[first] if label_of[first] != cells.labels[row] else label_row[end - 1]
-            mine = label_name(cells, row) or "otherwise"
-            reason[row] = (
-                f"{_same(hashes[row], hashes[there])} as {cells.ids[there]}, "
-                f"labelled {label_name(cells, there)} there and {mine} {'here' if cells.labels[row] >= 0 else 'elsewhere'}"
-            )
+            mine = label_name(cells, row)
+            here = f"{mine} here" if mine else "otherwise elsewhere"
+            same = _pixels_in_words(hashes[row], hashes[there])
+            reason[row] = f"{same} as {cells.ids[there]}, labelled {label_name(cells, there)} there and {here}"
     return Copies(group, size[group], verdict, reason)
 
 
@@ -139,7 +138,7 @@ def leaks(
     hashes = pixel_hashes(cells) if hashes is None else hashes
     if against is None:
         other, other_hashes = cells, hashes
-        group, rank = _groups(hashes, cells), _split_ranks(cells)
+        group, rank = same_pixels(hashes, cells), _split_ranks(cells)
         held_out = _first_of_each(group, -rank)[group]
         rows = np.flatnonzero(rank < rank[held_out])
         others = held_out[rows]
@@ -148,7 +147,7 @@ def leaks(
     else:
         other = against
         other_hashes = pixel_hashes(against) if against_hashes is None else against_hashes
-        group = _groups(np.concatenate([hashes, other_hashes]), cells, against)
+        group = same_pixels(np.concatenate([hashes, other_hashes]), cells, against)
         first = np.full(int(group.max(initial=-1)) + 1, -1, np.int64)
         first[group[len(cells) :][::-1]] = np.arange(len(against))[::-1]
         there_or_none = first[group[: len(cells)]]
@@ -160,7 +159,7 @@ def leaks(
     for at, (row, there) in enumerate(zip(rows, others, strict=True)):
         name, other_name = label_name(cells, row), label_name(other, there)
         differs[at] = bool(name and other_name) and name != other_name
-        reason = f"{_same(hashes[row], other_hashes[there])} as {other.ids[there]}"
+        reason = f"{_pixels_in_words(hashes[row], other_hashes[there])} as {other.ids[there]}"
         reasons.append(f"{reason}, labelled {other_name} there and {name} here" if differs[at] else reason)
     return pd.DataFrame(
         {
@@ -175,13 +174,13 @@ def leaks(
     )
 
 
-def label_name(cells: Cells, row: int) -> str:
+def label_name(cells: Cells, row: int | np.integer[Any]) -> str:
     """The class name of a row; empty where it has no label."""
     label = int(cells.labels[row])
     return "" if label == UNKNOWN_LABEL else cells.class_names[label]
 
 
-def _same(one: Any, other: Any) -> str:
+def _pixels_in_words(one: Any, other: Any) -> str:
     return "the same pixels" if one == other else f"the same pixels within {JPEG_TOLERANCE} grey levels"
 
 
@@ -201,7 +200,7 @@ def _first_of_each(group: NDArray[np.int64], *keys: NDArray[Any]) -> NDArray[np.
     return order[starts]
 
 
-def _groups(hashes: NDArray[Any], *parts: Cells) -> NDArray[np.int64]:
+def same_pixels(hashes: NDArray[Any], *parts: Cells) -> NDArray[np.int64]:
     """`copy_groups` of the rows of all parts, one after the other, with what decoders do to a JPEG forgiven."""
     group = copy_groups(hashes)
     rows = sum(map(len, parts))
@@ -239,7 +238,7 @@ def _merge_jpeg_copies(
         )
         ends = np.stack([np.repeat(asked, found.shape[1]), found.reshape(-1)], 1)
         ends = np.unique(np.sort(ends[(ends[:, 1] < len(rows)) & (ends[:, 0] != ends[:, 1])], axis=1), axis=0)
-        ends = ends[_same_pixels(parts, rows[ends])]
+        ends = ends[_agree(parts, rows[ends])]
         links = coo_matrix((np.ones(len(ends), bool), (ends[:, 0], ends[:, 1])), shape=(len(rows), len(rows)))
         count, component = connected_components(links, directed=False)
         group = copy_groups(component[group])
@@ -256,7 +255,7 @@ def _quarter_means(images: Images) -> NDArray[np.float32]:
     return np.concatenate(means, 1).astype(np.float32)
 
 
-def _same_pixels(parts: tuple[Cells, ...], pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _agree(parts: tuple[Cells, ...], pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which pairs of rows differ by at most JPEG_TOLERANCE in every value: bool (n,), read in blocks."""
     same = np.zeros(len(pairs), bool)
     for start in range(0, len(pairs), 256):

@@ -92,7 +92,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 def _plain(name: str) -> str:
     """A name with case, plural, punctuation, order of words and a leading number taken away."""
     words = re.findall(r"[^\W_]+", name.casefold())
-    words = [word for word in words if not word.isdigit()] or words
+    words = [word for word in words if not word.isdecimal()] or words
     singular = [
         word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word for word in words
     ]
@@ -121,7 +121,7 @@ def _checked_map(class_map: Mapping[str, str] | None) -> dict[str, str]:
         if known is None:
             guess = nearest(cell, CLASS_NAMES) or "one of " + ", ".join(CLASS_NAMES)
             raise InputError(f"--map {name}={cell}: '{cell}' is not one of the eight cells; did you mean {guess}?")
-        checked[name.strip() if name.strip().isdigit() else _plain(name)] = known
+        checked[name.strip() if name.strip().isdecimal() else _plain(name)] = known
     return checked
 
 
@@ -138,7 +138,7 @@ def label_table(names: Iterable[str], class_map: Mapping[str, str] | None, sourc
     table: dict[str, int] = {}
     for name in names:
         key = name.strip()
-        cell = chosen.get(key if key.isdigit() else _plain(name))
+        cell = chosen.get(key if key.isdecimal() else _plain(name))
         if cell is None and numbers:
             if not 0 <= int(key) < len(CLASS_NAMES):
                 raise InputError(
@@ -155,14 +155,13 @@ def label_table(names: Iterable[str], class_map: Mapping[str, str] | None, sourc
 
 
 def _unknown_class(name: str, source: str) -> str:
-    guess = nearest(
-        name, [*CLASS_NAMES, *(synonym for names in SYNONYMS.values() for synonym in names if len(synonym) > 4)]
-    )
+    # Short abbreviations are near to anything; and a blast is nobody's spelling mistake, whatever it looks like.
+    known = [spelt for cell, synonyms in SYNONYMS.items() for spelt in (cell, *synonyms) if len(spelt) > 4]
+    guess = nearest(name, known, cutoff=0.8 if "blast" in name.casefold() else 0.6)
     cell = class_of(guess) if guess else None
     near = f"the nearest is {cell}" if cell else "the eight are " + ", ".join(CLASS_NAMES)
-    shown = (
-        f'"{name}={cell or "CELL"}"' if re.search(r"\W", name) or " " in (cell or "") else f"{name}={cell or 'CELL'}"
-    )
+    entry = f"{name}={cell or 'CELL'}"
+    shown = entry if re.fullmatch(r"[\w=]+", entry) else f'"{entry}"'
     return (
         f"{source}: '{name}' is not the name of one of the eight cells; {near}: if that is what it means, "
         f"give --map {shown}, otherwise leave those pictures out."

@@ -47,7 +47,7 @@ def read_folder(
         )
     names = list(dict.fromkeys(folder.name for folder, _, _ in pictures))
     table = label_table(names, class_map, path.name)
-    notes = [LABEL_ORDER_NOTE] if all(name.strip().isdigit() for name in names) else []
+    notes = [LABEL_ORDER_NOTE] if all(name.strip().isdecimal() for name in names) else []
     others = [file for _, _, files in found for file in files if not is_picture(file)]
     if others:
         notes.append(

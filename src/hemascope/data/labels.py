@@ -78,7 +78,7 @@ def _whole_numbers(values: NDArray[Any], name: str, file: str) -> NDArray[np.int
 def _refuse_outside(
     numbers: NDArray[np.int64], classes: int, class_map: Mapping[str, str] | None, name: str, file: str
 ) -> None:
-    mapped = [int(key) for key in class_map or {} if key.strip().isdigit()]
+    mapped = [int(key) for key in class_map or {} if key.strip().isdecimal()]
     outside = ((numbers < 0) | (numbers >= classes)) & ~np.isin(numbers, mapped)
     if outside.any():
         row = int(np.argmax(outside))

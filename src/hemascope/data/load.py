@@ -48,9 +48,14 @@ def load(
     """
     path = Path(source)
     _check_sides(size, crop)
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder; check the name.")
-    cells = _reader(path)(path, size=size, crop=crop, class_map=class_map, group_by=group_by)
+    try:
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder; check the name.")
+        cells = _reader(path)(path, size=size, crop=crop, class_map=class_map, group_by=group_by)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror or error}); check the name and your rights."
+        ) from error
     if cells.labelled and cells.groups is None:
         cells = replace(cells, notes=(*cells.notes, NO_GROUPS_NOTE))
     return cells

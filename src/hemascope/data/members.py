@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import zipfile
 import zlib
@@ -18,7 +19,17 @@ from hemascope.errors import InputError
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 _BATCH_BYTES = 32 * 2**20
 # What zipfile and NumPy's reader of headers raise for bytes that are not what they should be.
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, TypeError, ValueError, MemoryError)
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    MemoryError,
+)
 
 
 @dataclass(frozen=True)
@@ -39,10 +50,13 @@ class Member:
     @property
     def size(self) -> int:
         """Size of the values in bytes."""
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
 
     def mapped(self) -> NDArray[Any] | None:
-        """A read-only memory map straight into the npz, or None when the member is compressed."""
+        """A read-only memory map straight into the npz, or None when the member is compressed.
+
+        Its CRC-32 goes unchecked, since that would mean reading all of it.
+        """
         if not self.stored or not self.size:
             return None
         order: Literal["C", "F"] = "F" if self.fortran else "C"
@@ -87,7 +101,7 @@ class Member:
             raise self._damaged(error) from error
 
     def _take(self, stream: IO[bytes], shape: tuple[int, ...]) -> NDArray[Any]:
-        wanted = int(np.prod(shape, dtype=np.int64)) * self.dtype.itemsize
+        wanted = math.prod(shape) * self.dtype.itemsize
         content = stream.read(wanted)
         if len(content) != wanted:
             raise EOFError("it ends too early")
@@ -96,9 +110,12 @@ class Member:
     def _damaged(self, error: Exception) -> InputError:
         if isinstance(error, InputError):
             return error
-        return InputError(
-            f"{self.file.name}: '{self.name}' cannot be read ({error}); the file is damaged, copy it again."
-        )
+        reason = _first_line(error)
+        return InputError(f"{self.file.name}: '{self.name}' cannot be read ({reason}); it is damaged, copy it again.")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -119,15 +136,11 @@ def open_members(path: Path) -> dict[str, Member]:
         with zipfile.ZipFile(path) as archive, path.open("rb") as raw:
             names = [info for info in archive.infolist() if info.filename.endswith(".npy")]
             return {info.filename.removesuffix(".npy"): _member(path, archive, raw, info) for info in names}
-    except InputError:
+    except (InputError, FileNotFoundError, PermissionError):
         raise
-    except zipfile.BadZipFile as error:
+    except _DAMAGED as error:
         raise InputError(
-            f"{path.name}: is not an npz file ({str(error).lower().rstrip('.')}); write it with numpy.savez."
-        ) from error
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be opened ({error.strerror or error}); check the name and your rights."
+            f"{path.name}: is not an npz file ({_first_line(error).lower()}); write it with numpy.savez."
         ) from error
 
 
@@ -138,7 +151,9 @@ def _member(path: Path, archive: zipfile.ZipFile, raw: IO[bytes], info: zipfile.
             shape, fortran, dtype = _read_header(stream)
             header = stream.tell()
     except _DAMAGED as error:
-        raise InputError(f"{path.name}: '{name}' cannot be read ({error}); write it again with numpy.savez.") from error
+        raise InputError(
+            f"{path.name}: '{name}' cannot be read ({_first_line(error)}); write it again with numpy.savez."
+        ) from error
     if dtype.hasobject:
         raise InputError(
             f"{path.name}: '{name}' is an array of Python objects, which is never unpickled; "

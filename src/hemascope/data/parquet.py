@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hemascope.data.cells import Cells
 from hemascope.data.classes import LABEL_ORDER_NOTE, label_table
@@ -47,25 +48,39 @@ def read_parquet(
     files = [_opened(part) for part in parts]
     named = [known_split(part.name.split(".")[0].split("-")[0].split("_")[0]) for part in parts]
     split_by_name = len(parts) > 1 and all(named)
-    table: list[dict[str, Any]] = []
+    labels: list[str] = []
+    for part, file in zip(parts, files, strict=True):
+        labels += _labels(part, file)
+    table = label_table(labels, class_map, path.name)
+    rows: list[Row] = []
     for part, file, split in zip(parts, files, named, strict=True):
-        table += _columns(part, file, group_by, split if split_by_name else None)
-    names = label_table((row["label"] for row in table), class_map, path.name)
-    rows = [Row(row["id"], names[row["label"]], row["split"], row["group"]) for row in table]
-    notes = [LABEL_ORDER_NOTE] if all(name.isdigit() for name in names) else []
+        of_part = (table[label] for label in labels[len(rows) : len(rows) + file.metadata.num_rows])
+        rows += map(
+            Row, _ids(part, file), of_part, *_split_and_group(part, file, split if split_by_name else None, group_by)
+        )
+    notes = [LABEL_ORDER_NOTE] if all(name.isdecimal() for name in table) else []
     sources = _pictures(parts, files)
     return read_pictures(sources, rows, size=size, crop=crop, source=path.name, notes=notes)
+
+
+@contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    """Turn what Arrow raises for a damaged file into a sentence."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")
+        raise InputError(f"{path.name}: cannot be read as Parquet ({reason}); copy it again.") from error
 
 
 def _opened(path: Path) -> pq.ParquetFile:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    with _told_of(path):
         file = pq.ParquetFile(path, memory_map=True, buffer_size=_BUFFER_BYTES, pre_buffer=False)
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).split(". ")[0].splitlines()[0].rstrip(".")
-        raise InputError(f"{path.name}: is not a readable Parquet file ({reason}); write it again.") from error
     image = find_column(file.schema_arrow.names, ("image",))
     kind = file.schema_arrow.field(image).type if image else None
     held = (
@@ -84,29 +99,39 @@ def _opened(path: Path) -> pq.ParquetFile:
     return file
 
 
-def _columns(path: Path, file: pq.ParquetFile, group_by: str | None, split: str | None) -> list[dict[str, Any]]:
-    """Everything but the pictures, a dictionary for each row: id, label (as text), split, group."""
-    columns = list(file.schema_arrow.names)
-    image = need_column(columns, ("image",), path.name, "the pictures")
-    label = need_column(columns, LABEL_COLUMNS, path.name, "the labels")
-    split_column = find_column(columns, SPLIT_COLUMNS)
-    group = None if group_by is None else group_column(columns, group_by, path.name)
-    labels = _text(path, file, label)
-    names = _label_names(file, label)
-    if names is not None:
-        labels = [_named(path, row, value, names) for row, value in enumerate(labels)]
-    splits = [split_name(name, path.name) for name in _text(path, file, split_column)] if split_column else None
-    groups = _text(path, file, group) if group else None
-    paths = _paths(file, image)
-    return [
-        {
-            "id": f"{path.name}#{row}" + (f":{printable(Path(paths[row]))}" if paths[row] else ""),
-            "label": labels[row],
-            "split": splits[row] if splits else split,
-            "group": groups[row] if groups else None,
-        }
-        for row in range(len(labels))
-    ]
+def _labels(path: Path, file: pq.ParquetFile) -> list[str]:
+    """The label of each row, as text: a name where the file has or records names, else a number."""
+    column = need_column(file.schema_arrow.names, LABEL_COLUMNS, path.name, "the labels")
+    labels = _text(path, file, column)
+    names = _label_names(file, column)
+    return labels if names is None else [_named(path, row, label, names) for row, label in enumerate(labels)]
+
+
+def _split_and_group(
+    path: Path, file: pq.ParquetFile, split: str | None, group_by: str | None
+) -> tuple[list[str | None], list[str | None]]:
+    columns, rows = file.schema_arrow.names, file.metadata.num_rows
+    splits: list[str | None] = [split] * rows
+    groups: list[str | None] = [None] * rows
+    if column := find_column(columns, SPLIT_COLUMNS):
+        splits = [split_name(name, path.name) for name in _text(path, file, column)]
+    if group_by is not None:
+        groups = [*_text(path, file, group_column(columns, group_by, path.name))]
+    return splits, groups
+
+
+def _ids(path: Path, file: pq.ParquetFile) -> list[str]:
+    """File and row, and the path beside the picture where there is one."""
+    import pyarrow as pa
+
+    image = need_column(file.schema_arrow.names, ("image",), path.name, "the pictures")
+    kind = file.schema_arrow.field(image).type
+    if not pa.types.is_struct(kind) or "path" not in kind.names:
+        return [f"{path.name}#{row}" for row in range(file.metadata.num_rows)]
+    with _told_of(path):
+        pictures = file.read(columns=[f"{image}.path"])[image].to_pylist()
+    paths = [picture["path"] if picture else None for picture in pictures]
+    return [f"{path.name}#{row}" + (f":{printable(Path(name))}" if name else "") for row, name in enumerate(paths)]
 
 
 def _text(path: Path, file: pq.ParquetFile, column: str) -> list[str]:
@@ -116,7 +141,8 @@ def _text(path: Path, file: pq.ParquetFile, column: str) -> list[str]:
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         raise InputError(f"{path.name}: column '{column}' holds {kind}; expected whole numbers or text.")
-    values = file.read(columns=[column])[column].to_pylist()
+    with _told_of(path):
+        values = file.read(columns=[column])[column].to_pylist()
     if None in values or "" in values:
         row = next(row for row, value in enumerate(values) if value is None or value == "")
         raise InputError(f"{path.name}: row {row} has nothing in '{column}'; fill it or take the row out.")
@@ -133,7 +159,7 @@ def _label_names(file: pq.ParquetFile, label: str) -> list[str] | None:
 
 
 def _named(path: Path, row: int, value: str, names: Sequence[str]) -> str:
-    if not value.isdigit():
+    if not value.isdecimal():
         return value
     if int(value) >= len(names):
         raise InputError(
@@ -142,30 +168,16 @@ def _named(path: Path, row: int, value: str, names: Sequence[str]) -> str:
     return names[int(value)]
 
 
-def _paths(file: pq.ParquetFile, image: str) -> list[str]:
-    """The path beside each picture, empty where there is none."""
-    import pyarrow as pa
-
-    kind = file.schema_arrow.field(image).type
-    if not pa.types.is_struct(kind) or "path" not in kind.names:
-        return [""] * file.metadata.num_rows
-    return [(row and row["path"]) or "" for row in file.read(columns=[f"{image}.path"])[image].to_pylist()]
-
-
 def _pictures(parts: Sequence[Path], files: Sequence[pq.ParquetFile]) -> Iterator[bytes | InputError]:
     import pyarrow as pa
 
     for part, file in zip(parts, files, strict=True):
         image = need_column(file.schema_arrow.names, ("image",), part.name, "the pictures")
         leaf = f"{image}.bytes" if pa.types.is_struct(file.schema_arrow.field(image).type) else image
-        try:
+        with _told_of(part):
             for batch in file.iter_batches(batch_size=CHUNK, columns=[leaf]):
                 for value in batch.column(0).to_pylist():
                     content = value["bytes"] if isinstance(value, dict) else value
                     yield (
                         InputError("the row holds no picture; fill it or take it out.") if content is None else content
                     )
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(
-                f"{part.name}: its pictures cannot be read ({error}); the file is damaged, copy it again."
-            ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import re
 import warnings
 from dataclasses import dataclass
 from io import BytesIO
@@ -77,7 +78,9 @@ def decode_picture(source: bytes | Path) -> Decoded:
             "it is not a picture of a known format; expected PNG, JPEG, TIFF, BMP, GIF, WebP or AVIF."
         ) from error
     except Image.DecompressionBombError as error:
-        raise InputError(_too_large()) from error
+        # Pillow refuses such a picture before its sides can be asked for; their product stands in its message.
+        found = re.search(r"\d+", str(error))
+        raise InputError(_too_large(f"{int(found[0]):,}" if found else "far too many")) from error
     except Exception as error:
         # A damaged file makes the decoders raise errors of nearly every type; each means the same here.
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
@@ -103,13 +106,13 @@ def _opened(file: BytesIO | Path) -> Image.Image:
 def _check_size(size: tuple[int, int]) -> None:
     width, height = size
     if width * height > MAX_PIXELS:
-        raise InputError(_too_large(f"{width:,} x {height:,} pixels are "))
+        raise InputError(_too_large(f"{width:,} x {height:,}"))
     if min(width, height) < MIN_SIDE:
         raise InputError(f"it has {width} x {height} pixels; a cell needs at least {MIN_SIDE} x {MIN_SIDE}.")
 
 
-def _too_large(found: str = "it has ") -> str:
-    return f"{found}more than the {MAX_PIXELS // 1_000_000} million that are decoded; cut the cell out first."
+def _too_large(pixels: str) -> str:
+    return f"it has {pixels} pixels, more than the {MAX_PIXELS // 10**6} million that are decoded; cut the cell out first."
 
 
 def _rgb(image: Image.Image) -> Images:

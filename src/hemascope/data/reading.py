@@ -22,9 +22,11 @@ from hemascope.resize import central_window, resize
 
 # How many encoded pictures are held at a time.
 CHUNK = 256
+# From how many pictures on reading takes long enough to show how far it is.
+MANY = 2000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One picture to read: where it is and what is known of it. label: a position in CLASS_NAMES, or -1."""
 
@@ -65,7 +67,7 @@ def read_pictures(
     shapes: set[tuple[int, int]] = set()
     cuts: set[tuple[int, int]] = set()
     unreadable: dict[str, str] = {}
-    for number, picture in enumerate(_decoded(sources, size, crop)):
+    for number, picture in enumerate(_followed(_decoded(sources, size, crop), len(rows), source)):
         if isinstance(picture, InputError):
             unreadable[rows[number].id] = str(picture)
             continue
@@ -99,6 +101,19 @@ def read_pictures(
         unreadable=unreadable,
         jpeg=np.array(jpeg),
     )
+
+
+def _followed(pictures: Iterator[_Picture | InputError], count: int, source: str) -> Iterator[_Picture | InputError]:
+    """The same pictures, with their progress shown when there are many."""
+    if count < MANY:
+        yield from pictures
+        return
+    from hemascope.progress import Progress
+
+    with Progress(f"reading {source}", count, "pictures") as progress:
+        for picture in pictures:
+            yield picture
+            progress.advance()
 
 
 def _decoded(

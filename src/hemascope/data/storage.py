@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import tempfile
 
 import numpy as np
@@ -18,11 +20,14 @@ def allocate(shape: tuple[int, ...]) -> Images:
 
     The file has no name, and goes when the pictures are no longer used. Raises InputError when the disk is full.
     """
-    size = int(np.prod(shape, dtype=np.int64))
+    size = math.prod(shape)
     if size <= MEMORY_LIMIT:
         return np.empty(shape, np.uint8)
     try:
         with tempfile.TemporaryFile(prefix="hemascope-") as file:
+            # A full disk is told here, where it is an error; later, in the middle of a map, it would be a crash.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
             return np.memmap(file, np.uint8, mode="w+", shape=shape)
     except OSError as error:
         raise InputError(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hemascope.data.cells import Cells
 from hemascope.data.classes import LABEL_ORDER_NOTE, label_table
@@ -22,6 +24,9 @@ from hemascope.data.text import (
 )
 from hemascope.errors import InputError
 
+if TYPE_CHECKING:
+    from _csv import Reader
+
 
 def read_table(
     path: Path,
@@ -36,69 +41,77 @@ def read_table(
     A column `split` is kept; group_by names the column of the patient or slide. Raises InputError for a missing
     column, a row without label or group, a label that is none of the eight cells, or when no picture can be read.
     """
-    columns, lines = _lines(path)
-    paths = need_column(columns, PATH_COLUMNS, path.name, "the pictures' paths")
-    labels = need_column([name for name in columns if name != paths], LABEL_COLUMNS, path.name, "the labels")
-    split = find_column(columns, SPLIT_COLUMNS)
-    group = None if group_by is None else group_column(columns, group_by, path.name)
-    needed = [name for name in (labels, split, group) if name is not None]
-    for number, line in lines:
-        if missing := next((name for name in needed if not line[name]), None):
-            raise InputError(f"{path.name}: line {number} has nothing in '{missing}'; fill it or take the line out.")
-    table = label_table((line[labels] for _, line in lines), class_map, path.name)
-    times = Counter(line[paths] for _, line in lines)
-    rows = [
-        Row(
-            id=_id(path, line[paths], number, times),
-            label=table[line[labels]],
-            split=split_name(line[split], f"{path.name} line {number}") if split else None,
-            group=line[group] if group else None,
-        )
-        for number, line in lines
-    ]
+    lines = _lines(path, group_by)
+    table = label_table((line.label for line in lines), class_map, path.name)
+    times = Counter(line.picture for line in lines)
+    rows = [Row(_id(path, line, times), table[line.label], line.split, line.group) for line in lines]
     sources = (
-        path.parent / line[paths] if line[paths] else InputError(f"line {number} names no picture; fill '{paths}'.")
-        for number, line in lines
+        path.parent / line.picture if line.picture else InputError(f"line {line.number} names no picture; fill it in.")
+        for line in lines
     )
-    notes = [LABEL_ORDER_NOTE] if all(name.strip().isdigit() for name in table) else []
+    notes = [LABEL_ORDER_NOTE] if all(name.strip().isdecimal() for name in table) else []
     return read_pictures(sources, rows, size=size, crop=crop, source=path.name, notes=notes)
 
 
-def _id(table: Path, picture: str, line: int, times: Mapping[str, int]) -> str:
-    if not picture:
-        return f"{table.name}#{line}"
-    shown = printable(Path(picture))
-    return shown if times[picture] == 1 else f"{shown}#{line}"
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """What a line of the table says; number: counted from 1, as editors do."""
+
+    number: int
+    picture: str
+    label: str
+    split: str | None
+    group: str | None
 
 
-def _lines(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """The columns, and each line that is not blank with its number in the file: column -> stripped text."""
+def _id(table: Path, line: _Line, times: Mapping[str, int]) -> str:
+    if not line.picture:
+        return f"{table.name}#{line.number}"
+    shown = printable(Path(line.picture))
+    return shown if times[line.picture] == 1 else f"{shown}#{line.number}"
+
+
+def _lines(path: Path, group_by: str | None) -> list[_Line]:
+    """Every line that is not blank."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             first = file.readline()
             file.seek(0)
             reader = csv.reader(file, delimiter=max("\t,;", key=first.count))
             columns = [name.strip() for name in next(reader, [])]
-            lines = []
-            for values in reader:
-                if not any(value.strip() for value in values):
-                    continue
-                if len(values) != len(columns):
-                    raise InputError(
-                        f"{path.name}: line {reader.line_num} has {len(values)} values but the header has "
-                        f"{len(columns)}; correct it, or put names with a separator in quotes."
-                    )
-                lines.append(
-                    (reader.line_num, {name: value.strip() for name, value in zip(columns, values, strict=True)})
-                )
+            lines = list(_parsed(reader, columns, path, group_by)) if columns else []
     except UnicodeDecodeError as error:
         raise InputError(f"{path.name}: is not UTF-8 text ({error.reason}); save it as CSV in UTF-8.") from error
     except csv.Error as error:
         raise InputError(f"{path.name}: is not a readable table ({error}); save it as CSV again.") from error
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be opened ({error.strerror or error}); check the name and your rights."
-        ) from error
     if not lines:
         raise InputError(f"{path.name}: has no rows; expected a header line and a line for each picture.")
-    return columns, lines
+    return lines
+
+
+def _parsed(reader: Reader, columns: list[str], path: Path, group_by: str | None) -> Iterator[_Line]:
+    picture = need_column(columns, PATH_COLUMNS, path.name, "the pictures' paths")
+    label = need_column([name for name in columns if name != picture], LABEL_COLUMNS, path.name, "the labels")
+    split = find_column(columns, SPLIT_COLUMNS)
+    group = None if group_by is None else group_column(columns, group_by, path.name)
+    place = {name: columns.index(name) for name in (picture, label, split, group) if name is not None}
+    for values in reader:
+        if not any(value.strip() for value in values):
+            continue
+        if len(values) != len(columns):
+            raise InputError(
+                f"{path.name}: line {reader.line_num} has {len(values)} values but the header has {len(columns)}; "
+                "correct it, or put names with a separator in quotes."
+            )
+        said = {name: values[position].strip() for name, position in place.items()}
+        if missing := next((name for name in place if name != picture and not said[name]), None):
+            raise InputError(
+                f"{path.name}: line {reader.line_num} has nothing in '{missing}'; fill it or take the line out."
+            )
+        yield _Line(
+            number=reader.line_num,
+            picture=said[picture],
+            label=said[label],
+            split=split_name(said[split], f"{path.name} line {reader.line_num}") if split else None,
+            group=said[group] if group else None,
+        )

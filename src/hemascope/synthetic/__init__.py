@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from hemascope.data.cells import Cells
 from hemascope.errors import InputError
@@ -68,14 +69,16 @@ def draw_cells(count: int = 1200, *, seed: int = 0, size: int = 96, dirty: bool 
         raise InputError(f"size {size:,} was asked for, but cells are drawn {SIZES[0]} to {SIZES[1]} pixels wide.")
     rows = planted(count, seed=seed) if dirty else _as_drawn(count, seed)
     images = np.empty((count, size, size, 3), np.uint8)
-    non_cells = {shown: photograph_non_cell(Draws(seed, _NON_CELL, -shown), size) for shown in (-1, -2)}
-    for row, (label, shown) in enumerate(zip(rows.labels.tolist(), rows.shows.tolist(), strict=True)):
-        if shown < 0:
-            images[row] = non_cells[shown]
-        elif shown < row:
-            images[row] = images[shown]
-        else:
-            images[row] = photograph_cell(CLASS_NAMES[label], Draws(seed, _CELL, row), size)
+    # The matrices are so small that threads would only wait for each other: on a busy machine fifty times as long.
+    with threadpool_limits(1):
+        non_cells = {shown: photograph_non_cell(Draws(seed, _NON_CELL, -shown), size) for shown in (-1, -2)}
+        for row, (label, shown) in enumerate(zip(rows.labels.tolist(), rows.shows.tolist(), strict=True)):
+            if shown < 0:
+                images[row] = non_cells[shown]
+            elif shown < row:
+                images[row] = images[shown]
+            else:
+                images[row] = photograph_cell(CLASS_NAMES[label], Draws(seed, _CELL, row), size)
     return Cells(
         images=images,
         labels=rows.labels,

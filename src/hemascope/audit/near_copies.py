@@ -1,0 +1,268 @@
+"""Near copies: the same cell turned, mirrored, moved, zoomed, brightened, recompressed or resampled.
+
+Candidates are the nearest neighbours by a description that no turn, mirror or shift changes, measured in units of
+what the other changes do to it. Each candidate is then laid over the other picture, first by spectra, then by pixels,
+so that cells that merely look alike do not count.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hemascope.audit.alignment import fine_overlay, in_words, likeness, sampled
+from hemascope.audit.copies import copy_groups, label_name, same_pixels
+from hemascope.audit.spectra import (
+    ZOOMS,
+    Floats,
+    Overlay,
+    coarse_overlay,
+    description,
+    packed,
+    spectra,
+)
+from hemascope.data.cells import Cells, Images
+from hemascope.data.hashes import pixel_hashes
+from hemascope.resize import resize, resize_weights
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SIMILARITY = 0.96
+"""From here on two pictures show one cell: between planted copies (0.97 and more) and other cells (0.95 and less)."""
+NEIGHBOURS = 4
+
+_SMALL_SIDE, _FINE_SIDE, _PIXEL_SIDE = 48, 32, 64
+_COARSE_AGREEMENT, _FINE_AGREEMENT = 0.86, 0.96
+"""What a candidate must reach in the two quick alignments to be compared by pixels; copies reach 0.87 and 0.99."""
+_METRIC_SAMPLES, _METRIC_DIMENSIONS = 1_500, 64
+_EXACT_SEARCH = 50_000
+_BLOCK, _SPECTRA_BLOCK = 256, 8_192
+# Lightness and two differences of colours.
+_CHANNELS = np.array([[1 / 3, 1 / 3, 1 / 3], [1, -1, 0], [-0.5, -0.5, 1]], np.float32)
+
+
+def near_copies(
+    cells: Cells,
+    *,
+    against: Cells | None = None,
+    threshold: float = SIMILARITY,
+    neighbours: int = NEIGHBOURS,
+    hashes: NDArray[Any] | None = None,
+    against_hashes: NDArray[Any] | None = None,
+) -> pd.DataFrame:
+    """Find the pairs of rows that show the same cell, other than as exact copies.
+
+    Pairs are sought within `cells` or, with `against`, between the two; each row is compared with its `neighbours`
+    nearest. Of rows with the same pixels only the first is compared. hashes, against_hashes: (n,), what
+    `pixel_hashes` gives, to spare a reading.
+
+    Returns one line for each pair with a similarity of at least `threshold`, ordered by row: row and other_row
+    (int64, row < other_row within one set), id, other_id, similarity (float in [0, 1]), transform (in words, what
+    makes the first picture of the other), other_label (bool: both are labelled and the class names differ).
+    """
+    import pandas as pd
+
+    hashes = pixel_hashes(cells) if hashes is None else hashes
+    if against is None:
+        exact = same_pixels(hashes, cells)
+    else:
+        against_hashes = pixel_hashes(against) if against_hashes is None else against_hashes
+        exact = same_pixels(np.concatenate([hashes, against_hashes]), cells, against)
+    rows = _first_rows(exact[: len(cells)])
+    metric = _metric(cells, rows)
+    small, places = _described(cells, rows, metric)
+    if against is None:
+        other, other_rows, other_small = cells, rows, small
+        pairs = _nearest(places, None, neighbours)
+    else:
+        other, other_rows = against, _first_rows(exact[len(cells) :])
+        other_small, other_places = _described(against, other_rows, metric)
+        pairs = _nearest(places, other_places, neighbours)
+        pairs = pairs[exact[rows[pairs[:, 0]]] != exact[len(cells) + other_rows[pairs[:, 1]]]]
+
+    pairs, overlay = _aligned(small, other_small, pairs)
+    similarity, words = _compared(cells, other, rows[pairs[:, 0]], other_rows[pairs[:, 1]], overlay)
+    found = pd.DataFrame(
+        {
+            "row": rows[pairs[:, 0]],
+            "other_row": other_rows[pairs[:, 1]],
+            "similarity": similarity,
+            "transform": pd.Series(words, dtype=object),
+        }
+    )
+    found = found[found["similarity"] >= threshold].sort_values(["row", "other_row"], ignore_index=True)
+    names = [label_name(cells, row) for row in found["row"]]
+    other_names = [label_name(other, row) for row in found["other_row"]]
+    found.insert(2, "id", cells.ids[found["row"]].astype(object))
+    found.insert(3, "other_id", other.ids[found["other_row"]].astype(object))
+    differs = [bool(one and two) and one != two for one, two in zip(names, other_names, strict=True)]
+    found["other_label"] = np.array(differs, bool)
+    return found
+
+
+def near_copy_groups(groups: NDArray[np.int64], pairs: pd.DataFrame) -> NDArray[np.int64]:
+    """Join the groups of exact copies that near copies connect, so that a split keeps each on one side.
+
+    groups: int64 (n,), from `copy_groups` or `Copies.group`. pairs: what `near_copies` found within the same rows.
+    Returns int64 (n,), numbered by first appearance.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    count = int(groups.max(initial=-1)) + 1
+    ends = groups[pairs["row"].to_numpy(np.int64)], groups[pairs["other_row"].to_numpy(np.int64)]
+    links = coo_array((np.ones(len(pairs), np.int8), ends), shape=(count, count))
+    return copy_groups(connected_components(links, directed=False)[1][groups]) if count else groups
+
+
+def _first_rows(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.sort(np.unique(groups, return_index=True)[1])
+
+
+def _square(images: Images) -> Images:
+    height, width = images.shape[1:3]
+    return images if height == width else resize(images, max(height, width))
+
+
+def _channels(planes: Floats) -> Floats:
+    """Pictures (n, side, side, 3) as lightness and two colour differences: (3, n, side, side)."""
+    return np.ascontiguousarray(np.moveaxis(planes @ _CHANNELS.T, 3, 0))
+
+
+def _shrunk(images: Images) -> Floats:
+    """Pictures (n, height, width, 3) brought to the small side, by the project's resizing: (n, side, side, 3)."""
+    height, width = images.shape[1:3]
+    down, across = resize_weights(height, _SMALL_SIDE), resize_weights(width, _SMALL_SIDE)
+    across = np.kron(across, np.eye(3, dtype=np.float32))
+    shrunk = (down @ images.reshape(-1, height, width * 3).astype(np.float32)).reshape(-1, width * 3) @ across.T
+    return np.asarray(np.clip(shrunk.reshape(-1, _SMALL_SIDE, _SMALL_SIDE, 3), 0, 255), np.float32)
+
+
+def _description(channels: Floats) -> Floats:
+    return description([spectra(channel) for channel in channels])
+
+
+def _described(cells: Cells, rows: NDArray[np.int64], metric: Floats) -> tuple[Images, Floats]:
+    """The lightness of the rows at the small side, uint8, and where they stand in the metric: (n, dimensions)."""
+    small = np.empty((len(rows), _SMALL_SIDE, _SMALL_SIDE), np.uint8)
+    places = np.empty((len(rows), metric.shape[1]), np.float32)
+    for start in range(0, len(rows), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        channels = _channels(_shrunk(cells.images[rows[block]]))
+        small[block] = channels[0] + 0.5
+        places[block] = _description(channels) @ metric
+    return small, places
+
+
+def _metric(cells: Cells, rows: NDArray[np.int64]) -> Floats:
+    """The directions of descriptions in which pictures differ most for what a near copy differs: (features, d).
+
+    A sample of the pictures is shifted, zoomed and brightened; distances are counted in units of what that does.
+    Fisher, The use of multiple measurements in taxonomic problems, 1936.
+    """
+    from scipy.linalg import eigh
+
+    rng = np.random.default_rng(0)
+    some = np.resize(rng.permutation(rows), _METRIC_SAMPLES) if len(rows) else rows
+    plain, changed = [], []
+    for start in range(0, len(some), _BLOCK):
+        images = _shrunk(cells.images[some[start : start + _BLOCK]])
+        plain.append(_description(_channels(images)))
+        changed.append(_description(_channels(_disturbed(images, rng))))
+    if not plain:
+        return np.zeros((1, 1), np.float32)
+    one, other = np.concatenate(plain).astype(np.float64), np.concatenate(changed).astype(np.float64)
+    within = (one - other).T @ (one - other) / (2 * len(one))
+    within += 1e-2 * np.trace(within) / len(within) * np.eye(len(within)) + 1e-12 * np.eye(len(within))
+    ratio, directions = eigh(np.cov(np.concatenate([one, other]).T), within)
+    return np.asarray(directions[:, np.argsort(ratio)[::-1][:_METRIC_DIMENSIONS]], np.float32)
+
+
+def _disturbed(images: Floats, rng: np.random.Generator) -> Floats:
+    """Each picture a little zoomed, and then shifted or brightened or both."""
+    count = len(images)
+    zoom, moved, lit = 1 / (1 + rng.uniform(0, 0.14, (count, 2))), rng.random((count, 1)) < 0.5, rng.random(count) < 0.5
+    shift = moved * rng.uniform(-0.06, 0.06, (count, 2))
+    overlay = Overlay(np.zeros(count, np.int64), zoom, shift, np.ones(count))
+    planes = [sampled(images[..., channel], images.shape[1], overlay) for channel in range(3)]
+    gain = np.where(lit, rng.uniform(0.88, 1.12, count), 1)[:, None, None, None]
+    levels = np.where(lit, rng.uniform(-18, 18, count), 0)[:, None, None, None]
+    return np.asarray(np.clip(np.stack(planes, 3) * gain + levels, 0, 255), np.float32)
+
+
+def _nearest(places: Floats, other: Floats | None, neighbours: int) -> NDArray[np.int64]:
+    """The pairs of each place and its nearest ones among the others, or within: int64 (pairs, 2), sorted.
+
+    Exact up to some ten thousands; beyond, only the cells of a Voronoi diagram around a place are searched.
+    """
+    import faiss
+
+    stored = places if other is None else other
+    if not len(places) or not len(stored):
+        return np.zeros((0, 2), np.int64)
+    index: Any = faiss.IndexFlatL2(places.shape[1])
+    if len(stored) > _EXACT_SEARCH:
+        regions = int(4 * np.sqrt(len(stored)))
+        index = faiss.IndexIVFFlat(index, places.shape[1], regions)
+        index.train(stored[:: max(1, len(stored) // (40 * regions))])
+        index.nprobe = 32
+    index.add(stored)
+    wanted = neighbours + (other is None)
+    found = np.asarray(index.search(places, min(wanted, len(stored)))[1], np.int64)
+    pairs = np.stack([np.repeat(np.arange(len(places)), found.shape[1]), found.reshape(-1)], 1)
+    pairs = pairs[pairs[:, 1] >= 0]
+    if other is None:
+        pairs = np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1)
+    return np.unique(pairs, axis=0)
+
+
+def _aligned(first: Images, second: Images, pairs: NDArray[np.int64]) -> tuple[NDArray[np.int64], Overlay]:
+    """The pairs that agree in the two quick alignments, and how."""
+    kept, overlays = [np.zeros((0, 2), np.int64)], []
+    for start in range(0, len(pairs), _SPECTRA_BLOCK):
+        block = pairs[start : start + _SPECTRA_BLOCK]
+        both = [_spectra_of(small, block[:, side]) for side, small in enumerate((first, second))]
+        overlay = Overlay.concatenate(
+            [
+                coarse_overlay(*({zoom: one[zoom][part : part + _BLOCK] for zoom in ZOOMS} for one in both))
+                for part in range(0, len(block), _BLOCK)
+            ]
+        )
+        likely = np.flatnonzero(overlay.agreement >= _COARSE_AGREEMENT)
+        block, overlay = block[likely], overlay.take(likely)
+        for part in range(0, len(block), _BLOCK):
+            some = block[part : part + _BLOCK]
+            one, other = (small[some[:, side]].astype(np.float32) for side, small in enumerate((first, second)))
+            better = fine_overlay(one, other, overlay.take(slice(part, part + _BLOCK)), side=_FINE_SIDE)
+            likely = np.flatnonzero(better.agreement >= _FINE_AGREEMENT)
+            kept.append(some[likely])
+            overlays.append(better.take(likely))
+    return np.concatenate(kept), Overlay.concatenate(overlays)
+
+
+def _spectra_of(small: Images, rows: NDArray[np.int64]) -> dict[float, NDArray[np.complex64]]:
+    different, at = np.unique(rows, return_inverse=True)
+    planes = small[different].astype(np.float32)
+    return {zoom: packed(spectra(planes, zoom))[at] for zoom in ZOOMS}
+
+
+def _compared(
+    cells: Cells, other: Cells, rows: NDArray[np.int64], other_rows: NDArray[np.int64], overlay: Overlay
+) -> tuple[NDArray[np.float64], list[str]]:
+    """The similarity of each pair by its pixels, and what makes the first of the second, in words."""
+    similarity, words = [np.zeros(0)], []
+    for start in range(0, len(rows), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        one, two = _lightness(cells.images[rows[block]]), _lightness(other.images[other_rows[block]])
+        best = fine_overlay(one, two, overlay.take(block), side=_PIXEL_SIDE)
+        found = likeness(one, two, best, side=_PIXEL_SIDE)
+        similarity.append(found.similarity)
+        words += in_words(best, found, cells.images.shape[1])
+    return np.concatenate(similarity), words
+
+
+def _lightness(images: Images) -> Floats:
+    return np.asarray(_square(images).mean(3, dtype=np.float32))

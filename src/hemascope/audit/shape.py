@@ -1,0 +1,202 @@
+"""The shape of a set: what it holds, how uneven it is, and whether there is enough of each class to split."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hemascope.audit.features import Floats
+from hemascope.data.cells import SPLITS, UNKNOWN_LABEL, Cells
+from hemascope.split import FRACTIONS
+
+IMBALANCE = 10.0
+"""The largest class over the smallest, from which the classes are called uneven."""
+
+FEW_HELD_OUT = 10
+"""With fewer pictures than this in its test split, a class's score is hardly a number."""
+
+_COLOURLESS = 0.005
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is so of the set. name: what it is about; care: whether somebody should do something about it."""
+
+    name: str
+    number: float
+    sentence: str
+    care: bool = False
+
+
+def shape_of_set(
+    cells: Cells,
+    statistics: Mapping[str, Floats] | None = None,
+    facts: Mapping[str, NDArray[Any]] | None = None,
+) -> list[Finding]:
+    """What the set holds, in sentences, each with its number; those that ask for care stand first.
+
+    statistics: what `picture_statistics` gives, to find pictures without colour. facts: what is known of each
+    picture's file, as a name ("picture size", "mode", ...) and words or numbers (n,); each is told by its values.
+    """
+    found = [
+        *_contents(cells),
+        *_unreadable(cells),
+        *_classes(cells),
+        *_few(cells),
+        *_splits(cells),
+        *_groups(cells),
+        *_colourless(statistics),
+        *(finding for name, values in (facts or {}).items() for finding in _values(name, values)),
+    ]
+    return sorted(found, key=lambda finding: not finding.care)
+
+
+def _contents(cells: Cells) -> Iterator[Finding]:
+    height, width = cells.images.shape[1:3]
+    present = sum(count > 0 for count in cells.class_counts().values())
+    yield Finding(
+        "pictures",
+        len(cells),
+        f"{_many(len(cells), 'picture')} of {_many(present, 'class', 'classes')}, {width} x {height} pixels",
+    )
+    if unlabelled := int((cells.labels == UNKNOWN_LABEL).sum()):
+        yield Finding("unlabelled", unlabelled, f"{_many(unlabelled, 'picture')} without a label", care=True)
+
+
+def _unreadable(cells: Cells) -> Iterator[Finding]:
+    if count := len(cells.unreadable):
+        name, reason = next(iter(cells.unreadable.items()))
+        yield Finding(
+            "unreadable",
+            count,
+            f"{_many(count, 'file')} could not be read, the first being {name}: {reason}",
+            care=True,
+        )
+
+
+def _classes(cells: Cells) -> Iterator[Finding]:
+    counts = cells.class_counts()
+    if empty := [name for name, count in counts.items() if not count]:
+        yield Finding("empty classes", len(empty), f"no picture of {_listed(empty)}", care=len(empty) < len(counts))
+    present = {name: count for name, count in counts.items() if count}
+    if len(present) == 1:
+        yield Finding(
+            "one class", 1, f"every labelled picture is of {next(iter(present))}: nothing to tell apart", True
+        )
+    if len(present) < 2:
+        return
+    most, least = max(present, key=present.__getitem__), min(present, key=present.__getitem__)
+    ratio = present[most] / present[least]
+    yield Finding(
+        "imbalance",
+        ratio,
+        f"the largest class, {most} ({present[most]:,}), has {ratio:.1f} times as many pictures as the smallest, "
+        f"{least} ({present[least]:,}); naming every picture {most} would be right for "
+        f"{present[most] / sum(present.values()):.0%}",
+        care=ratio >= IMBALANCE,
+    )
+
+
+def _few(cells: Cells) -> Iterator[Finding]:
+    if cells.split is not None:
+        return
+    counts = {name: count for name, count in cells.class_counts().items() if count}
+    if none := [name for name, count in counts.items() if count < len(SPLITS)]:
+        yield Finding(
+            "too few to split",
+            len(none),
+            f"{_listed(none)}: fewer than {len(SPLITS)} pictures, too few for one in each of {', '.join(SPLITS)}",
+            care=True,
+        )
+    held_out = {name: round(count * FRACTIONS["test"]) for name, count in counts.items() if name not in none}
+    if few := [name for name, count in held_out.items() if count < FEW_HELD_OUT]:
+        rarest = min(few, key=held_out.__getitem__)
+        yield Finding(
+            "few held out",
+            len(few),
+            f"{_listed(few)}: fewer than {FEW_HELD_OUT} pictures would stand in the test split "
+            f"({held_out[rarest]} of {rarest}), too few to say how well the class is told",
+            care=True,
+        )
+
+
+def _splits(cells: Cells) -> Iterator[Finding]:
+    if cells.split is None:
+        return
+    counts = Counter(cells.split.tolist())
+    yield Finding(
+        "splits",
+        len(counts),
+        f"comes with its own split: {', '.join(f'{name} {counts[name]:,}' for name in counts)}",
+    )
+    for name in counts:
+        here = np.unique(cells.labels[cells.split == name])
+        there = np.unique(cells.labels[cells.labels != UNKNOWN_LABEL])
+        if len(missing := np.setdiff1d(there, here)) and (here != UNKNOWN_LABEL).any():
+            names = _listed([cells.class_names[label] for label in missing])
+            yield Finding(
+                f"classes missing in {name}", len(missing), f"the {name} split has no picture of {names}", True
+            )
+
+
+def _groups(cells: Cells) -> Iterator[Finding]:
+    if cells.groups is None:
+        return
+    groups, place = np.unique(cells.groups, return_inverse=True)
+    largest = np.bincount(place).max() / len(cells)
+    yield Finding(
+        "groups",
+        len(groups),
+        f"{_many(len(groups), 'group')} of pictures, the largest holding {largest:.0%} of them",
+        care=len(groups) < len(SPLITS),
+    )
+    narrow = [
+        name
+        for label, name in enumerate(cells.class_names)
+        if (cells.labels == label).any() and len(np.unique(place[cells.labels == label])) < len(SPLITS)
+    ]
+    if narrow and len(groups) >= len(SPLITS):
+        yield Finding(
+            "classes of few groups",
+            len(narrow),
+            f"{_listed(narrow)}: from fewer than {len(SPLITS)} groups, too few for one in each split",
+            care=True,
+        )
+
+
+def _colourless(statistics: Mapping[str, Floats] | None) -> Iterator[Finding]:
+    if statistics is None:
+        return
+    grey = statistics["saturation"] < _COLOURLESS
+    if 0 < (count := int(grey.sum())) < len(grey):
+        yield Finding("without colour", count, f"{_many(count, 'picture')} without colour among coloured ones", True)
+
+
+def _values(name: str, values: NDArray[Any]) -> Iterator[Finding]:
+    if values.dtype.kind == "f":
+        values = values[np.isfinite(values)]
+    different, counts = np.unique(values, return_counts=True)
+    if not len(different):
+        return
+    if len(different) == 1:
+        told = f"{different[0]} in every picture"
+    elif values.dtype.kind in "iuf":
+        told = f"{different[0]:g} to {different[-1]:g}, median {np.median(values):g}"
+    else:
+        common = np.argsort(-counts, kind="stable")[:4]
+        told = ", ".join(f"{different[at]} in {counts[at]:,}" for at in common)
+        told += f" and {len(different) - 4:,} more" if len(different) > 4 else ""
+    yield Finding(name, len(different), f"{name}: {told}")
+
+
+def _many(count: int, one: str, more: str | None = None) -> str:
+    return f"{count:,} {one if count == 1 else more or one + 's'}"
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

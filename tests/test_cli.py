@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from hemascope.cli import main
+from hemascope.data import CLASS_NAMES, Cells, load, save_npz
+from hemascope.recipe import Recipe
+from hemascope.run import Run
+
+Tiny = Callable[..., Recipe]
+Command = Callable[..., int]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+    """Runs `hemascope ...` in an empty folder and gives its exit status."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str | Path) -> int:
+        monkeypatch.setattr(sys, "argv", ["hemascope", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return int(end.value.code or 0)
+
+    return run
+
+
+@pytest.fixture
+def recipe_file(tiny: Tiny, tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(tiny().model_dump(mode="json")))
+    return path
+
+
+def test_the_main_job_from_a_sample_to_predictions(
+    command: Command, recipe_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("sample", "cells.npz", "--count", "120", "--dirty") == 0
+    assert command("train", "cells.npz", "--recipe", recipe_file, "--out", "run", "--epochs", "1") == 0
+    told = capsys.readouterr().out
+    assert "removed" in told
+    assert "test accuracy" in told
+    assert "weakest classes" in told
+    assert command("evaluate", "run", "cells.npz", "--out", "scores") == 0
+    assert "trained this model" in capsys.readouterr().out
+    assert Path("scores/metrics.json").is_file()
+    assert command("predict", "cells.npz", "--model", "run") == 0
+    table = pd.read_csv("predictions.csv")
+    assert len(table) == len(load("cells.npz"))
+    assert set(table["label"]) <= set(CLASS_NAMES)
+    assert command("predict", "cells.npz", "--model", "run", "--out", "predictions.parquet") == 0
+
+
+def test_two_runs_are_compared_on_the_same_pictures(
+    command: Command, finished: Run, drawn: Cells, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_npz(drawn, "drawn.npz")
+    assert command("evaluate", finished.folder, "drawn.npz", "--against", finished.folder / "model" / "model.onnx") == 0
+    assert "McNemar" in capsys.readouterr().out
+
+
+def test_preview_draws_and_trains_nothing(command: Command, recipe_file: Path, drawn: Cells) -> None:
+    save_npz(drawn, "drawn.npz")
+    assert command("train", "drawn.npz", "--recipe", recipe_file, "--out", "look", "--preview") == 0
+    assert [path.name for path in Path("look").iterdir()] == ["preview.png"]
+
+
+def test_doctor_names_the_installation(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("doctor") == 0
+    told = capsys.readouterr().out
+    assert "torch" in told
+    assert "small" in told
+
+
+def test_help_is_quick_and_version_is_one_line() -> None:
+    start = time.perf_counter()
+    cpu = os.times()
+    found = subprocess.run([sys.executable, "-m", "hemascope.cli", "--help"], check=True, capture_output=True, text=True)
+    used = os.times().children_user + os.times().children_system - cpu.children_user - cpu.children_system
+    assert "predict" in found.stdout
+    # On a busy machine the clock says little: what the process itself used must stay well under half a second.
+    assert min(used, time.perf_counter() - start) < 0.5
+
+
+def write_npz(path: Path, **arrays: object) -> Path:
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+    return path
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), dtype=np.uint8)
+LABELS = np.repeat(np.arange(8, dtype=np.uint8), 8)
+
+
+def one_class(path: Path) -> Path:
+    (path / "basophil").mkdir(parents=True)
+    for row in range(5):
+        Image.fromarray(IMAGES[row]).save(path / "basophil" / f"{row}.png")
+    return path
+
+
+def pictures_of(path: Path, sizes: list[int], class_name: str) -> None:
+    (path / class_name).mkdir(parents=True)
+    rng = np.random.default_rng(sum(map(ord, class_name)))
+    for place, size in enumerate(sizes):
+        picture = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
+        Image.fromarray(picture).save(path / class_name / f"{place}.png")
+
+
+def huge(path: Path) -> Path:
+    for name in ("basophil", "monocyte"):
+        (path / name).mkdir(parents=True)
+        Image.new("1", (20_000, 20_000)).save(path / name / "huge.png")
+    return path
+
+
+def single_pixel(path: Path) -> Path:
+    pictures_of(path, [1], "basophil")
+    pictures_of(path, [1], "monocyte")
+    return path
+
+
+def single_image_of_a_class(path: Path) -> Path:
+    pictures_of(path, [32] * 10, "basophil")
+    pictures_of(path, [32], "monocyte")
+    return path
+
+
+BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "a missing file": (lambda p: p / "none.npz", "no such file"),
+    "an empty npz": (lambda p: write_npz(p / "a.npz"), "images"),
+    "lengths that differ": (lambda p: write_npz(p / "a.npz", images=IMAGES, labels=LABELS[:-1]), "63"),
+    "a label out of range": (lambda p: write_npz(p / "a.npz", images=IMAGES, labels=LABELS + 3), "row 40 is 8"),
+    "NaN in floats": (lambda p: write_npz(p / "a.npz", images=IMAGES * np.float32(np.nan), labels=LABELS), "NaN"),
+    "an unclear range": (lambda p: write_npz(p / "a.npz", images=IMAGES * 40.0, labels=LABELS), "0..255"),
+    "an object array": (lambda p: write_npz(p / "a.npz", images=IMAGES.astype(object), labels=LABELS), "object"),
+    "a folder with one class": (lambda p: one_class(p / "cells"), "one class"),
+    "a class with one image": (lambda p: single_image_of_a_class(p / "cells"), "1 picture"),
+    "pictures of one pixel": (lambda p: single_pixel(p / "cells"), "1 x 1"),
+    "pictures of 20,000 pixels": (lambda p: huge(p / "cells"), "400,000,000 pixels"),
+    "a text file": (lambda p: Path(p / "notes.txt"), "no such file"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_gets_one_sentence_and_status_2_and_nothing_is_written(
+    command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    make, sentence = BAD[name]
+    data = make(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert command("train", data, "--recipe", "small", "--out", "run") == 2
+    told = capsys.readouterr().err.strip().splitlines()
+    assert len(told) == 1
+    assert told[0].startswith("hemascope: ")
+    assert sentence in told[0]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_that_is_not_empty_is_refused_before_reading(
+    command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("mine")
+    assert command("train", "none.npz", "--recipe", "small", "--out", "run") == 2
+    assert "exists and is not empty" in capsys.readouterr().err
+    assert (tmp_path / "run" / "mine.txt").read_text() == "mine"
+
+
+def test_a_misspelt_key_is_refused_with_the_right_one(
+    command: Command, recipe_file: Path, drawn: Cells, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_npz(drawn, "drawn.npz")
+    recipe_file.write_text(recipe_file.read_text().replace("batch_size", "batchsize"))
+    assert command("train", "drawn.npz", "--recipe", recipe_file, "--out", "run") == 2
+    assert "did you mean 'batch_size'?" in capsys.readouterr().err
+
+
+def test_outputs_are_never_overwritten(command: Command, finished: Run, drawn: Cells) -> None:
+    save_npz(drawn, "drawn.npz")
+    Path("predictions.csv").write_text("mine")
+    assert command("predict", "drawn.npz", "--model", finished.folder) == 2
+    assert command("sample", "drawn.npz") == 2
+    assert Path("predictions.csv").read_text() == "mine"
+
+
+def test_one_bad_picture_among_good_ones_is_listed_and_the_job_succeeds(
+    command: Command, recipe_file: Path, drawn: Cells, tmp_path: Path
+) -> None:
+    for row in range(len(drawn)):
+        folder = tmp_path / "cells" / drawn.class_names[drawn.labels[row]]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(drawn.images[row]).save(folder / f"{row}.png")
+    (tmp_path / "cells" / "basophil" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n half")
+    assert command("train", "cells", "--recipe", recipe_file, "--out", "run", "--epochs", "1") == 0
+    removed = pd.read_csv("run/removed.csv")
+    assert removed[removed["verdict"] == "unreadable"]["id"].tolist() == ["basophil/broken.png"]
+
+
+def test_an_unknown_class_name_is_mapped_by_hand(command: Command, tmp_path: Path, finished: Run) -> None:
+    pictures_of(tmp_path / "cells", [32] * 4, "mystery")
+    pictures_of(tmp_path / "cells", [32] * 4, "BA")
+    assert command("evaluate", finished.folder, "cells") == 2
+    assert command("evaluate", finished.folder, "cells", "--map", "mystery=neutrophil") == 0
+    assert command("evaluate", finished.folder, "cells", "--map", "mystery") == 2

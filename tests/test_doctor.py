@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from importlib import metadata
+
+import pytest
+
+from hemascope import doctor
+from hemascope.recipe import recipe_names
+
+
+def test_what_is_installed_is_named_with_its_version() -> None:
+    found = {finding.subject: finding for finding in doctor.examine()}
+    assert f"torch {metadata.version('torch')}" in found["training"].found
+    assert found["base install"].well
+    assert "cores" in found["machine"].found
+    assert all(name in found["recipes"].found for name in recipe_names())
+
+
+def test_what_is_missing_comes_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    version = metadata.version
+
+    def without_torch(name: str) -> str:
+        if name == "torch":
+            raise metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(doctor.metadata, "version", without_torch)
+    finding = next(finding for finding in doctor.examine() if finding.subject == "training")
+    assert finding.found == "lacks torch"
+    assert finding.advice == "pip install 'hemascope[train]'"
+    assert not finding.well
