@@ -26,7 +26,7 @@ def plant(images: Images, count: int, seed: int) -> tuple[Images, NDArray[np.int
     rows = np.sort(rng.choice(len(images), count, replace=False))
     combined = round(count * COMBINED_PART)
     pairs = list(combinations(KINDS, 2))
-    recipes = [(tuple(KINDS)[at % len(KINDS)],) for at in range(count - combined)]
+    recipes: list[tuple[str, ...]] = [(tuple(KINDS)[at % len(KINDS)],) for at in range(count - combined)]
     recipes += [pairs[at % len(pairs)] for at in range(combined)]
     recipes = [recipes[at] for at in rng.permutation(count)]
     planted = []
@@ -54,13 +54,15 @@ def recompressed(image: Images, rng: np.random.Generator) -> Images:
 
 
 def shifted(image: Images, rng: np.random.Generator) -> Images:
-    """Moved by up to 6 pixels each way, never by none; what comes in at the border is unknown, so it is invented."""
+    """Moved by up to a 16th of a side each way, never by none; what comes in at the border is unknown: invented."""
+    height, width = image.shape[:2]
+    most = max(height // 16, 1)
     down, right = 0, 0
     while down == right == 0:
-        down, right = rng.integers(-6, 7, 2)
-    border = ((6, 6), (6, 6), (0, 0))
+        down, right = rng.integers(-most, most + 1, 2)
+    border = ((most, most), (most, most), (0, 0))
     wide = np.pad(image, border, mode="reflect") if rng.random() < 0.5 else np.pad(image, border, mode="edge")
-    return wide[6 - down : 6 - down + image.shape[0], 6 - right : 6 - right + image.shape[1]]
+    return wide[most - down : most - down + height, most - right : most - right + width]
 
 
 def brightened(image: Images, rng: np.random.Generator) -> Images:
@@ -70,9 +72,9 @@ def brightened(image: Images, rng: np.random.Generator) -> Images:
 
 
 def zoomed(image: Images, rng: np.random.Generator) -> Images:
-    """All but a border of 1 to 6 pixels on each side, brought back to the old size."""
+    """All but a border of up to a 16th on each side, brought back to the old size."""
     height, width = image.shape[:2]
-    left, top, right, bottom = rng.integers(1, 7, 4)
+    left, top, right, bottom = rng.integers(1, max(height // 16, 1) + 1, 4)
     box = (left, top, width - right, height - bottom)
     return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize((width, height), _filter(rng), box))
 

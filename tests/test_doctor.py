@@ -24,7 +24,7 @@ def test_what_is_missing_comes_with_what_to_do(monkeypatch: pytest.MonkeyPatch) 
             raise metadata.PackageNotFoundError(name)
         return version(name)
 
-    monkeypatch.setattr(doctor.metadata, "version", without_torch)
+    monkeypatch.setattr("hemascope.doctor.metadata.version", without_torch)
     finding = next(finding for finding in doctor.examine() if finding.subject == "training")
     assert finding.found == "lacks torch"
     assert finding.advice == "pip install 'hemascope[train]'"

@@ -9,7 +9,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from hemascope import model as model_module
 from hemascope.data import Cells
 from hemascope.errors import InputError
 from hemascope.model import Constant, Deployed, build_model
@@ -24,7 +23,7 @@ def test_the_head_of_the_report(tiny: Tiny) -> None:
     network, weights = build_model(tiny(head_widths=[1024, 512]), CLASSES)
     layers = [type(layer).__name__ for layer in network.head]
     assert layers == ["Linear", "ReLU", "Dropout", "Linear", "ReLU", "Dropout", "Linear"]
-    assert [tuple(weight.shape)[0] for weight in network.penalised_weights()] == [1024, 512]
+    assert [weight.shape[0] for weight in network.penalised_weights()] == [1024, 512]
     assert weights.random
 
 
@@ -51,7 +50,9 @@ def test_weights_from_a_file(tiny: Tiny, tmp_path: Path) -> None:
     second, weights = build_model(tiny(pretrained=str(path)), CLASSES)
     assert weights.origin == "file weights.safetensors"
     assert not weights.random
-    assert all(torch.equal(a, b) for a, b in zip(first.backbone.parameters(), second.backbone.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.backbone.parameters(), second.backbone.parameters(), strict=True)
+    )
 
 
 def test_weights_that_do_not_fit_are_refused(tiny: Tiny, tmp_path: Path) -> None:
@@ -70,7 +71,7 @@ def test_without_a_network_auto_is_random_and_required_is_refused(tiny: Tiny, mo
     def refuse(*args: object, **more: object) -> socket.socket:
         raise OSError("no route")
 
-    monkeypatch.setattr(model_module.socket, "create_connection", refuse)
+    monkeypatch.setattr("hemascope.model.socket.create_connection", refuse)
     _, weights = build_model(tiny(pretrained="auto"), CLASSES)
     assert weights.random
     with pytest.raises(InputError, match="connect to the network, name a safetensors file"):
@@ -78,7 +79,7 @@ def test_without_a_network_auto_is_random_and_required_is_refused(tiny: Tiny, mo
 
 
 def test_an_unknown_backbone_is_refused_with_those_near_it(tiny: Tiny) -> None:
-    with pytest.raises(InputError, match="timm has no backbone 'regnetx_02'.*regnetx_002"):
+    with pytest.raises(InputError, match=r"timm has no backbone 'regnetx_02'.*regnetx_002"):
         build_model(tiny(backbone="regnetx_02"), CLASSES)
 
 

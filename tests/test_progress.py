@@ -5,7 +5,6 @@ import io
 import pytest
 from rich.console import Console
 
-from hemascope import progress
 from hemascope.progress import Progress, clock
 
 
@@ -18,7 +17,7 @@ def test_clock(seconds: float, words: str) -> None:
 
 def test_a_log_gets_lines_with_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([0.0, 25.0, 30.0, 50.0, 100.0])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr("hemascope.progress.time.monotonic", lambda: next(now))
     text = io.StringIO()
     with Progress("reading", 400, "images", Console(file=text)) as told:
         for _ in range(4):

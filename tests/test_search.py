@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +17,7 @@ Tiny = Callable[..., Recipe]
 
 
 @pytest.fixture(scope="module")
-def compared(
-    tmp_path_factory: pytest.TempPathFactory, dirty: Cells, tiny: Tiny
-) -> tuple[Path, pd.DataFrame]:
+def compared(tmp_path_factory: pytest.TempPathFactory, dirty: Cells, tiny: Tiny) -> tuple[Path, pd.DataFrame]:
     out = tmp_path_factory.mktemp("compared") / "all"
     recipes = [tiny(name="nothing", backbone="none", stages=[]), tiny()]
     further = draw_cells(40, seed=11, size=32)
@@ -32,7 +31,7 @@ def test_only_the_recipe_chosen_by_validation_is_scored_on_test(compared: tuple[
     best = table["validation_balanced_accuracy"].max()
     assert chosen["validation_balanced_accuracy"].item() == best
     others = table[~table["chosen"]]
-    scored = [column for column in table if column == "test_accuracy" or column.startswith("accuracy on")]
+    scored = [column for column in map(str, table) if column == "test_accuracy" or column.startswith("accuracy on")]
     assert len(scored) == 2
     assert chosen[scored].notna().all(axis=None)
     assert others[scored].isna().all(axis=None)
@@ -73,7 +72,7 @@ def test_the_learning_curve_uses_growing_parts_of_the_same_rows(dirty: Cells, ti
     assert table["rows"].is_monotonic_increasing
     splits = [pd.read_csv(tmp_path / "curve" / f"share-{round(share * 100):03d}" / "split.csv") for share in SHARES]
     training = [set(split.loc[split["split"] == "train", "id"]) for split in splits]
-    assert all(small < large for small, large in zip(training, training[1:], strict=False))
+    assert all(small < large for small, large in itertools.pairwise(training))
     held = [set(split.loc[split["split"] == "validation", "id"]) for split in splits]
     assert all(part == held[0] for part in held)
     assert (tmp_path / "curve" / "learning_curve.png").is_file()

@@ -59,7 +59,12 @@ def test_a_run_killed_after_any_epoch_goes_on_as_if_it_had_not_been(
     first = trained(cells, tiny(stages=TWO_STAGES[1:]), tmp_path / "first")
     checkpoint.save_tensors(start, first.network.state_dict())
     recipe = tiny(
-        stages=TWO_STAGES, pretrained=str(start), optimizer=optimizer, ema_decay=0.9, schedule="one_cycle", head_l2=0.001
+        stages=TWO_STAGES,
+        pretrained=str(start),
+        optimizer=optimizer,
+        ema_decay=0.9,
+        schedule="one_cycle",
+        head_l2=0.001,
     )
     whole = trained(cells, recipe, tmp_path / "whole")
     assert [row["stage"] for row in whole.history] == ["frozen", "tuned", "tuned"]

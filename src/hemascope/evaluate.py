@@ -73,9 +73,10 @@ def evaluate(
     """Let a model name labelled cells, and score it.
 
     model: a run folder, its model.onnx, or anything that predicts. cells: Cells, or a path for `hemascope.load`.
-    Classes are matched by name. trained_on: the `pixel_hashes` of the pictures that trained the model, which a run
-    folder knows; rows that show the same pixels are left out of the scores, and the accuracy with them is told beside. For the bootstrap intervals
-    the rows of a patient or slide are resampled together, or those with the same pixels when the cells have no groups.
+    Classes are matched by name. trained_on: the `pixel_hashes` of the pictures that made the model, which a run folder
+    knows; rows that show the same pixels are left out of the scores, and the accuracy with them is told beside. For
+    the bootstrap intervals the rows of a patient or slide are resampled together, or those with the same pixels when
+    the cells have no groups.
 
     Raises InputError when a picture has no label or a class that the model does not know, when no picture remains, or
     when the model gives something else than probabilities.

@@ -88,6 +88,17 @@ def test_a_name_far_from_all_is_refused_with_the_eight() -> None:
     assert "--map xyz=CELL" in str(refusal.value)
 
 
+@pytest.mark.parametrize(("name", "near"), [("myeloblast", False), ("lymphoblasts", False), ("erytroblast", True)])
+def test_a_blast_is_not_taken_for_a_spelling_mistake(name: str, near: bool) -> None:
+    with pytest.raises(InputError, match="the nearest is erythroblast" if near else "the eight are"):
+        label_table([name], None, "x")
+
+
+def test_a_map_entry_with_spaces_is_shown_in_quotes() -> None:
+    with pytest.raises(InputError, match='give --map "immature granulocite=immature granulocyte", otherwise'):
+        label_table(["immature granulocite"], None, "x")
+
+
 def test_the_map_decides_what_is_not_known_and_overrides_what_is() -> None:
     table = label_table(["Blast", "myelocyte"], {"blast": "IG", "myelocyte": "neutrophil"}, "x")
     assert table == {"Blast": 3, "myelocyte": 6}

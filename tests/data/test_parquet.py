@@ -144,7 +144,7 @@ def test_other_tables_are_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=sentence):
             load(path)
     path.write_bytes(b"no parquet")
-    with pytest.raises(InputError, match=r"a\.parquet: is not a readable Parquet file"):
+    with pytest.raises(InputError, match=r"a\.parquet: cannot be read as Parquet"):
         load(path)
     with pytest.raises(InputError, match="did you mean 'patient_id'"):
         load(written(path, patient_id=[0] * 6), group_by="patient")

@@ -112,7 +112,7 @@ def fine_overlay(first: Floats, second: Floats, overlay: Overlay, *, side: int, 
     registration technique with an application to stereo vision, 1981.
     """
     wanted = _details(sampled(first, side), _COARSE_TO_ALIGN)
-    middles = np.float32((np.arange(side) + 0.5) / side - 0.5)
+    middles = ((np.arange(side) + 0.5) / side - 0.5).astype(np.float32)
     scale, shift = overlay.scale, overlay.shift
     for step in range(steps + 1):
         overlay = Overlay(overlay.pose, scale, shift, overlay.agreement)
@@ -123,8 +123,8 @@ def fine_overlay(first: Floats, second: Floats, overlay: Overlay, *, side: int, 
         energy = np.maximum(_sum(window * found * found), 1e-6)
         gain = _over_pixels(_sum(window * wanted * found) / energy)
         steepness = gain * np.float32(side)
-        down = np.asarray(np.gradient(found, axis=1)) * steepness / _over_pixels(scale[:, 0])
-        across = np.asarray(np.gradient(found, axis=2)) * steepness / _over_pixels(scale[:, 1])
+        down, across = (np.asarray(slope) * steepness for slope in np.gradient(found, axis=(1, 2)))
+        down, across = down / _over_pixels(scale[:, 0]), across / _over_pixels(scale[:, 1])
         slopes = np.stack([down * middles[:, None], across * middles, down, across, found], 1)
         slopes = slopes.reshape(len(found), 5, -1)
         weighted = slopes * window.reshape(len(found), 1, -1)

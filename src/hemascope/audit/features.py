@@ -120,13 +120,13 @@ def _statistics(images: Images) -> Floats:
 def _describe(images: Images) -> Floats:
     images = resize(images, SIDE) if images.shape[1:3] != (SIDE, SIDE) else images
     count = len(images)
-    level = _smoothed(_densities(images), (1, 2, 1))
+    level = _smoothed(_densities(images))
     nucleus, cytoplasm = _compartments(level)
     found = [np.stack([nucleus.mean((1, 2)), cytoplasm.mean((1, 2))], 1)]
     masks = np.stack([nucleus, cytoplasm], 1)
     for scale in range(_LEVELS):
         if scale:
-            level, masks = (_smoothed(image, (1, 4, 6, 4, 1), 2) for image in (level, masks))
+            level, masks = _halved(level), _halved(masks)
         measures = _invariants(level).reshape(count, -1, (level.shape[2] - 2) * (level.shape[3] - 2))
         inner = masks[:, :, 1:-1, 1:-1].reshape(count, 2, -1)
         weights = inner / (inner.sum(2, keepdims=True) + 1)
@@ -141,7 +141,7 @@ def _describe(images: Images) -> Floats:
 def _densities(images: Images) -> Floats:
     """(n, 3, side, side): density in red, where nuclei are dark; what green has more, as eosin; density in blue."""
     count = len(images)
-    sample = images[:, ::3, ::3].reshape(count, -1, 3)
+    sample = images[:, 1::3, 1::3].reshape(count, -1, 3)
     glass = np.partition(sample, int(0.95 * sample.shape[1]), axis=1)[:, int(0.95 * sample.shape[1])]
     light = np.log(images.transpose(0, 3, 1, 2).astype(np.float32) + 1)
     density = np.maximum(np.log(glass.astype(np.float32) + 1)[:, :, None, None] - light, 0)
@@ -160,7 +160,7 @@ def _compartments(level: Floats) -> tuple[Floats, Floats]:
 def _otsu(values: Floats, bins: int = 64, top: float = 3.0) -> NDArray[np.float64]:
     """The threshold (n,) that parts each picture's values best in two. Otsu, 1979."""
     count = len(values)
-    place = np.minimum(values.reshape(count, -1)[:, ::2] * (bins / top), bins - 1).astype(np.int64)
+    place = np.minimum(values[:, 1::3, 1::3].reshape(count, -1) * (bins / top), bins - 1).astype(np.int64)
     place += bins * np.arange(count)[:, None]
     histogram = np.bincount(place.reshape(-1), minlength=bins * count).reshape(count, bins).astype(np.float64)
     below, total = histogram.cumsum(1), histogram.sum(1, keepdims=True)
@@ -169,8 +169,17 @@ def _otsu(values: Floats, bins: int = 64, top: float = 3.0) -> NDArray[np.float6
     return np.asarray((between.argmax(1) + 1) * (top / bins))
 
 
-def _smoothed(level: Floats, taps: tuple[int, ...], step: int = 1) -> Floats:
-    """Binomial smoothing of the last two axes, edges repeated, keeping every step-th pixel."""
+def _smoothed(level: Floats) -> Floats:
+    return _filtered(level, (1, 2, 1), 1)
+
+
+def _halved(level: Floats) -> Floats:
+    # An even number of taps lies evenly about each pair of pixels, so that a mirrored picture gives a mirrored half.
+    return _filtered(level, (1, 5, 10, 10, 5, 1), 2)
+
+
+def _filtered(level: Floats, taps: tuple[int, ...], step: int) -> Floats:
+    """Binomial smoothing of the last two axes, edges repeated, keeping every step-th place."""
     rows, columns = (_binomial(side, taps, step) for side in level.shape[2:])
     return np.asarray(rows @ (level @ columns.T))
 
@@ -178,7 +187,7 @@ def _smoothed(level: Floats, taps: tuple[int, ...], step: int = 1) -> Floats:
 @lru_cache(maxsize=32)
 def _binomial(side: int, taps: tuple[int, ...], step: int) -> Floats:
     weights = np.zeros((side, side), np.float32)
-    for offset, tap in enumerate(taps, -(len(taps) // 2)):
+    for offset, tap in enumerate(taps, -((len(taps) - 1) // 2)):
         np.add.at(weights, (np.arange(side), np.clip(np.arange(side) + offset, 0, side - 1)), tap / sum(taps))
     return weights[::step]
 

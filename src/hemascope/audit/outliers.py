@@ -28,6 +28,7 @@ _FIT_ROWS = 20_000
 _BLOCK = 4096
 _TRIM = 0.1
 _LEAST_SHRINKAGE = 0.1
+_LEAST_SCALE = 0.02
 _LEAST_CLASS = 3
 
 
@@ -143,8 +144,7 @@ def _distance_to_classes(features: Floats, labels: NDArray[np.int64], learn: NDA
     unit = 0.3 * np.median(np.abs(features[sample]), axis=0) + 1e-6
     known = _spread_out(features[sample], unit)
     middle = np.median(known, axis=0)
-    scale = _NORMAL * np.median(np.abs(known - middle), axis=0)
-    scale = np.maximum(scale, 1e-3 * known.std(axis=0) + 1e-6)
+    scale = np.maximum(_NORMAL * np.median(np.abs(known - middle), axis=0), _LEAST_SCALE)
     known = (known - middle) / scale
     tags = labels[sample] if (labels[sample] != UNKNOWN_LABEL).any() else _clusters(known)
 

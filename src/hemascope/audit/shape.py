@@ -92,6 +92,9 @@ def _classes(cells: Cells) -> Iterator[Finding]:
         return
     most, least = max(present, key=present.__getitem__), min(present, key=present.__getitem__)
     ratio = present[most] / present[least]
+    if ratio == 1:
+        yield Finding("imbalance", 1, f"the classes are even, {_many(present[most], 'picture')} each")
+        return
     yield Finding(
         "imbalance",
         ratio,
@@ -119,7 +122,8 @@ def _few(cells: Cells) -> Iterator[Finding]:
         yield Finding(
             "few held out",
             len(few),
-            f"{_listed(few)}: fewer than {FEW_HELD_OUT} pictures would stand in the test split "
+            f"{_listed(few) if len(few) < len(counts) else 'every class'}: fewer than {FEW_HELD_OUT} pictures would "
+            f"stand in the test split "
             f"({held_out[rarest]} of {rarest}), too few to say how well the class is told",
             care=True,
         )

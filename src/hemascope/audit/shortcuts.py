@@ -169,8 +169,8 @@ def _difference(columns: Columns, here: NDArray[np.bool_]) -> str:
     apart: tuple[float, str] = (0.0, "")
     for name, values in columns.items():
         if values.dtype.kind not in "biuf":
-            mine, others = (_commonest(values[rows]) for rows in (here, ~here))
-            return f": {name} is mostly {mine} there and {others} elsewhere" if mine != others else ""
+            words = [_commonest(values[rows]) for rows in (here, ~here)]
+            return f": {name} is mostly {words[0]} there and {words[1]} elsewhere" if words[0] != words[1] else ""
         some = [values[rows & np.isfinite(values)] for rows in (here, ~here)]
         if not all(map(len, some)):
             continue

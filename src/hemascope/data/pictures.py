@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import re
+import threading
 import warnings
 from dataclasses import dataclass
 from io import BytesIO
@@ -112,7 +112,9 @@ def _check_size(size: tuple[int, int]) -> None:
 
 
 def _too_large(pixels: str) -> str:
-    return f"it has {pixels} pixels, more than the {MAX_PIXELS // 10**6} million that are decoded; cut the cell out first."
+    return (
+        f"it has {pixels} pixels, more than the {MAX_PIXELS // 10**6} million that are decoded; cut the cell out first."
+    )
 
 
 def _rgb(image: Image.Image) -> Images:
