@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hemascope.version import __version__
 
 if TYPE_CHECKING:
+    from hemascope.audit import audit as audit
     from hemascope.clean import clean as clean
     from hemascope.data import Cells as Cells
     from hemascope.data import load as load
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Cells": "data",
     "InputError": "errors",
+    "audit": "audit",
     "clean": "clean",
     "draw_cells": "synthetic",
     "evaluate": "evaluate",
@@ -38,7 +40,18 @@ _HOMES = {
     "train": "pipeline",
 }
 
-__all__ = ["Cells", "InputError", "__version__", "clean", "draw_cells", "evaluate", "load", "predict", "save_npz"]
+__all__ = [
+    "Cells",
+    "InputError",
+    "__version__",
+    "audit",
+    "clean",
+    "draw_cells",
+    "evaluate",
+    "load",
+    "predict",
+    "save_npz",
+]
 __all__ += ["split", "train"]
 
 

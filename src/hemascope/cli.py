@@ -148,6 +148,53 @@ def evaluate(
 
 
 @app.command()
+def audit(
+    data: Data,
+    against: Annotated[
+        list[Path] | None, typer.Option(help="Another set that must not share pictures with it; may be repeated.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="A folder for audit.html and the tables.")] = None,
+    apply: Annotated[Path | None, typer.Option(help="Write the cleaned set here, and removed.csv beside it.")] = None,
+    decisions: Annotated[
+        Path | None, typer.Option(help="A CSV of pixel_hash, decision (keep, drop, relabel) and label, for --apply.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="A run that was trained on other pictures, to judge labels.")
+    ] = None,
+    class_map: ClassMap = None,
+    group_by: GroupBy = None,
+    crop: Crop = None,
+) -> None:
+    """Find what is wrong with a set of pictures: copies, leaks, non-cells, outliers, wrong labels, shortcuts."""
+    from hemascope import audit as auditing
+    from hemascope.audit import apply as write_cleaned
+    from hemascope.audit import read_decisions
+    from hemascope.audit_report import write_audit_report
+    from hemascope.files import new_folder
+    from hemascope.predict import probabilities_for
+
+    if out is not None:
+        new_folder(out)
+    if decisions is not None and apply is None:
+        raise InputError("--decisions says what to write, but --apply does not say where; add --apply CLEAN.npz.")
+    decided = None if decisions is None else read_decisions(decisions)
+    if apply is not None and apply.exists():
+        raise InputError(f"{apply}: exists already; name another file with --apply, or remove it first.")
+    cells = _load(data, class_map, group_by, crop)
+    others = [_load(path, class_map, None, crop) for path in against or ()]
+    given = None if model is None else probabilities_for(model, cells)
+    found = auditing(cells, against=others, probabilities=given, say=lambda sentence: print(sentence, file=sys.stderr))
+    for finding in found.sentences:
+        print(f"{'!' if finding.care else ' '} {finding.sentence}")
+    if out is not None:
+        found.write(out)
+        print(f"written: {write_audit_report(found, out, against=others)}")
+    if apply is not None:
+        gone = write_cleaned(found, data, apply, decided)
+        print(f"written: {apply}, less {gone:,} rows; {apply.with_name('removed.csv')} says why")
+
+
+@app.command()
 def predict(
     inputs: Annotated[list[Path], typer.Argument(help="Pictures, folders of pictures, npz or Parquet files.")],
     model: Annotated[Path, typer.Option(help="A run folder or its model.onnx.")],

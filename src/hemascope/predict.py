@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hemascope.data import Cells, find_pictures, load, load_pictures
 from hemascope.data.load import READERS
@@ -62,14 +63,32 @@ def _read(paths: Sequence[Path], crop: int | None) -> list[Cells]:
     return parts
 
 
-def _rows(model: Model, cells: Cells) -> pd.DataFrame:
-    import pandas as pd
+def probabilities_for(model: str | Path | Model, cells: Cells) -> NDArray[np.float32]:
+    """The probabilities of each picture in the order of its cells' classes: float32 (n, len(cells.class_names)).
 
+    A class that the model does not know has probability 0.
+    """
+    model = load_model(model)
+    places = [cells.class_names.index(name) for name in model.class_names if name in cells.class_names]
+    known = [place for place, name in enumerate(model.class_names) if name in cells.class_names]
+    found = np.zeros((len(cells), len(cells.class_names)), np.float32)
+    found[:, places] = _probabilities(model, cells)[:, known]
+    return np.asarray(found / np.maximum(found.sum(axis=1, keepdims=True), 1e-9), np.float32)
+
+
+def _probabilities(model: Model, cells: Cells) -> NDArray[np.float32]:
     probabilities = np.empty((len(cells), len(model.class_names)), np.float32)
     with Progress("predicting", len(cells), "images") as progress:
         for rows, images in cells.batches(BATCH):
             probabilities[rows] = model.predict(images)
             progress.advance(len(images))
+    return probabilities
+
+
+def _rows(model: Model, cells: Cells) -> pd.DataFrame:
+    import pandas as pd
+
+    probabilities = _probabilities(model, cells)
     names = np.array(model.class_names)
     table = pd.DataFrame({"id": cells.ids, "label": names[probabilities.argmax(1)], "confidence": probabilities.max(1)})
     table[list(model.class_names)] = probabilities

@@ -67,7 +67,7 @@ def test_other_sizes_are_brought_to_one(drawn: Cells) -> None:
     large = np.stack([np.asarray(Image.fromarray(image).resize((192, 192))) for image in np.asarray(drawn.images[:])])
     known, same = cell_features(drawn), cell_features(cells(large))
     assert (np.abs(same - known) / (known.std(axis=0) + 1e-6)).mean() < 0.2
-    assert cell_features(cells(np.asarray(drawn.images[:3, :20, :30]))).shape == (3, feature_count())
+    assert cell_features(cells(np.asarray(drawn.images[:3])[:, :20, :30])).shape == (3, feature_count())
 
 
 def test_what_a_picture_travels_with_and_the_number_of_threads_change_nothing(drawn: Cells) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hemascope.audit.features import cell_features, picture_statistics
 from hemascope.audit.outliers import MIN_ROWS, OutlierThresholds, find_outliers
 from hemascope.data.cells import Cells, Images
+from hemascope.data.load import load
 from hemascope.errors import InputError
 from hemascope.synthetic import draw_cells
 
@@ -24,7 +25,7 @@ COUNT = 240
 def planted(cells: Cells, images: Images) -> Cells:
     labels = np.concatenate([cells.labels, np.arange(len(images)) % len(cells.class_names)])
     every = np.concatenate([np.asarray(cells.images[:]), images])
-    return replace(cells, images=every, labels=labels, ids=np.arange(len(every)).astype(str))
+    return replace(cells, images=every, labels=labels, ids=np.arange(len(every)).astype(str), jpeg=None)
 
 
 def found_in(cells: Cells, **options: Any) -> Any:
@@ -101,6 +102,14 @@ def test_few_pictures_are_not_called_far_from_a_class(drawn: Cells) -> None:
     assert "distance" not in found_in(few)
     assert len(found_in(drawn.take(np.arange(0)))) == 0
     assert "distance" in found_in(drawn.take(np.arange(MIN_ROWS)))
+
+
+def test_real_cells(shared: Path) -> None:
+    cells = load(shared / "data" / "pbc96" / "test.parquet")
+    images, _ = non_cells(48, 12, np.asarray(cells.images[:]))
+    flagged = found_in(planted(cells, images))["is_outlier"].to_numpy()
+    assert flagged[len(cells) :].mean() >= 0.95
+    assert flagged[: len(cells)].mean() <= 0.01
 
 
 def test_bad_input_is_told(drawn: Cells) -> None:

@@ -23,8 +23,8 @@ _PART = 0.1
 _NOISE_VARIANCE = 9.0
 # Values this near to black or white may have been cut off there.
 _CLIPPED = 4
-# Parts are compared where the window is above this: nearer to the border, a shifted picture shows what is not there.
-_INNER_WINDOW = 0.35
+# A shifted picture shows at its border what was not there: pictures are compared without it, and parts further inside.
+_BORDER, _RAMP, _INNER_WINDOW = 0.08, 0.2, 0.6
 
 
 class Likeness(NamedTuple):
@@ -81,13 +81,21 @@ def _details(planes: Floats, coarse: float) -> Floats:
     return _smooth(planes, _FINE) - _smooth(planes, coarse)
 
 
-def _window(side: int, overlay: Overlay) -> Floats:
-    """How much each place counts: (n, side, side), less toward the border, nothing where a picture has ended."""
-    fade = np.hanning(side + 2)[1:-1]
+def _window(fade: NDArray[np.float64], overlay: Overlay) -> Floats:
+    """How much each place counts: (n, side, side), by `fade` down and across, nothing where a picture has ended."""
     down, across = (
-        fade * (np.abs(_points(side, overlay.scale[:, axis], overlay.shift[:, axis])) <= 0.5) for axis in (0, 1)
+        fade * (np.abs(_points(len(fade), overlay.scale[:, axis], overlay.shift[:, axis])) <= 0.5) for axis in (0, 1)
     )
     return np.asarray(down[:, :, None] * across[:, None], np.float32)
+
+
+def _fade_to_align(side: int) -> NDArray[np.float64]:
+    return np.hanning(side + 2)[1:-1]
+
+
+def _fade_to_compare(side: int) -> NDArray[np.float64]:
+    from_border = np.minimum(np.arange(side), np.arange(side)[::-1]) / side
+    return np.asarray(0.5 - 0.5 * np.cos(np.pi * np.clip((from_border - _BORDER) / _RAMP, 0, 1)))
 
 
 def _sum(values: NDArray[Any]) -> NDArray[np.float64]:
@@ -117,7 +125,7 @@ def fine_overlay(first: Floats, second: Floats, overlay: Overlay, *, side: int, 
     for step in range(steps + 1):
         overlay = Overlay(overlay.pose, scale, shift, overlay.agreement)
         found = _details(sampled(second, side, overlay), _COARSE_TO_ALIGN)
-        window = _window(side, overlay)
+        window = _window(_fade_to_align(side), overlay)
         if step == steps:
             break
         energy = np.maximum(_sum(window * found * found), 1e-6)
@@ -147,7 +155,7 @@ def likeness(first: Floats, second: Floats, overlay: Overlay, *, side: int) -> L
     most of their parts, copies agree in all.
     """
     one, other = sampled(first, side), sampled(second, side, overlay)
-    window = _window(side, overlay)
+    window = _window(_fade_to_compare(side), overlay)
     whole = (np.minimum(one, other) > _CLIPPED) & (np.maximum(one, other) < 255 - _CLIPPED)
     weight = window * (whole + np.float32(1e-3))
     weight = weight / _over_pixels(np.maximum(_sum(weight), 1e-6))

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from hemascope.data.cells import Cells, Images
 from hemascope.resize import resize
@@ -37,10 +38,11 @@ def over_batches(
     """Apply a function to every batch of pictures, in order, on several threads and in bounded memory.
 
     The pictures are read by the calling thread alone, as a reader of chunks need not be safe for several. NumPy lets
-    go of the interpreter while it computes, so threads are enough.
+    go of the interpreter while it computes, so threads are enough; those of its matrix products would only be in their
+    way.
     """
     waiting: deque[tuple[slice, Future[Result]]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
+    with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
         for rows, images in cells.batches(size):
             waiting.append((rows, pool.submit(function, images)))
             if len(waiting) > threads:

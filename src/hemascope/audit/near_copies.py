@@ -7,10 +7,12 @@ so that cells that merely look alike do not count.
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from hemascope.audit.alignment import fine_overlay, in_words, likeness, sampled
 from hemascope.audit.copies import copy_groups, label_name, same_pixels
@@ -160,7 +162,8 @@ def _described(cells: Cells, rows: NDArray[np.int64], metric: Floats) -> tuple[I
 def _metric(cells: Cells, rows: NDArray[np.int64]) -> Floats:
     """The directions of descriptions in which pictures differ most for what a near copy differs: (features, d).
 
-    A sample of the pictures is shifted, zoomed and brightened; distances are counted in units of what that does.
+    A sample of the pictures is recompressed, shifted, zoomed and brightened; what that does to descriptions is the
+    unit of distance.
     Fisher, The use of multiple measurements in taxonomic problems, 1936.
     """
     from scipy.linalg import eigh
@@ -169,28 +172,38 @@ def _metric(cells: Cells, rows: NDArray[np.int64]) -> Floats:
     some = np.resize(rng.permutation(rows), _METRIC_SAMPLES) if len(rows) else rows
     plain, changed = [], []
     for start in range(0, len(some), _BLOCK):
-        images = _shrunk(cells.images[some[start : start + _BLOCK]])
-        plain.append(_description(_channels(images)))
+        images = cells.images[some[start : start + _BLOCK]]
+        plain.append(_description(_channels(_shrunk(images))))
         changed.append(_description(_channels(_disturbed(images, rng))))
     if not plain:
         return np.zeros((1, 1), np.float32)
     one, other = np.concatenate(plain).astype(np.float64), np.concatenate(changed).astype(np.float64)
     within = (one - other).T @ (one - other) / (2 * len(one))
-    within += 1e-2 * np.trace(within) / len(within) * np.eye(len(within)) + 1e-12 * np.eye(len(within))
+    within += (1e-2 * np.trace(within) / len(within) + 1e-12) * np.eye(len(within))
     ratio, directions = eigh(np.cov(np.concatenate([one, other]).T), within)
     return np.asarray(directions[:, np.argsort(ratio)[::-1][:_METRIC_DIMENSIONS]], np.float32)
 
 
-def _disturbed(images: Floats, rng: np.random.Generator) -> Floats:
-    """Each picture a little zoomed, and then shifted or brightened or both."""
+def _disturbed(images: Images, rng: np.random.Generator) -> Floats:
+    """Each picture a little zoomed, and a part of them recompressed, shifted or brightened: (n, side, side, 3)."""
     count = len(images)
-    zoom, moved, lit = 1 / (1 + rng.uniform(0, 0.14, (count, 2))), rng.random((count, 1)) < 0.5, rng.random(count) < 0.5
-    shift = moved * rng.uniform(-0.06, 0.06, (count, 2))
+    coded, moved, lit = rng.random((3, count)) < [[0.3], [0.5], [0.5]]
+    images = images.copy()
+    for picture in np.flatnonzero(coded):
+        images[picture] = _recompressed(images[picture], int(rng.integers(50, 96)))
+    planes = _shrunk(images)
+    zoom, shift = 1 / (1 + rng.uniform(0, 0.14, (count, 2))), moved[:, None] * rng.uniform(-0.06, 0.06, (count, 2))
     overlay = Overlay(np.zeros(count, np.int64), zoom, shift, np.ones(count))
-    planes = [sampled(images[..., channel], images.shape[1], overlay) for channel in range(3)]
+    planes = np.stack([sampled(planes[..., channel], _SMALL_SIDE, overlay) for channel in range(3)], 3)
     gain = np.where(lit, rng.uniform(0.88, 1.12, count), 1)[:, None, None, None]
     levels = np.where(lit, rng.uniform(-18, 18, count), 0)[:, None, None, None]
-    return np.asarray(np.clip(np.stack(planes, 3) * gain + levels, 0, 255), np.float32)
+    return np.asarray(np.clip(planes * gain + levels, 0, 255), np.float32)
+
+
+def _recompressed(image: Images, quality: int) -> Images:
+    coded = io.BytesIO()
+    Image.fromarray(image).save(coded, "JPEG", quality=quality)
+    return np.asarray(Image.open(coded))
 
 
 def _nearest(places: Floats, other: Floats | None, neighbours: int) -> NDArray[np.int64]:

@@ -21,14 +21,18 @@ MIN_ROWS = 30
 
 # The least spread that is taken for real, in each statistic's unit, so that a set of near-equal pictures is not
 # called full of outliers for a difference that nobody sees.
-_LEAST_SPREAD = {"mean": 2.0, "contrast": 1.0, "sharpness": 0.05, "saturation": 0.01, "entropy": 0.05, "distance": 0.02}
+_LEAST_SPREAD = {"mean": 2.0, "contrast": 1.0, "sharpness": 0.05, "saturation": 0.01, "entropy": 0.05, "distance": 0.05}
 _NORMAL = 1.4826  # the standard deviation of a normal distribution over its median absolute deviation
 _FOLDS = 5
 _FIT_ROWS = 20_000
 _BLOCK = 4096
 _TRIM = 0.1
 _LEAST_SHRINKAGE = 0.1
+# In a set of near-equal pictures these keep a difference that nobody sees from counting as a distance; in others,
+# where a distance is about 10, they hardly change it.
 _LEAST_SCALE = 0.02
+_LEAST_VARIANCE = 0.01
+_LEAST_DISTANCE = 1.0
 _LEAST_CLASS = 3
 
 
@@ -157,7 +161,7 @@ def _distance_to_classes(features: Floats, labels: NDArray[np.int64], learn: NDA
             block = rows[at : at + _BLOCK]
             described = (_spread_out(features[block], unit) - middle) / scale
             distance[block] = _distances(described, means, whiten).min(axis=1)
-    return np.maximum(distance, 1e-6)
+    return np.maximum(distance, _LEAST_DISTANCE)
 
 
 def _spread_out(features: Floats, unit: Floats) -> Floats:
@@ -187,7 +191,7 @@ def _shape(known: Floats, tags: NDArray[np.int64]) -> tuple[Floats, Floats]:
     covariance = (rest.T @ rest).astype(np.float64) / rows
     shrinkage = max(_LEAST_SHRINKAGE, size / (size + rows))
     covariance *= 1 - shrinkage
-    covariance[np.diag_indices(size)] += shrinkage / (1 - shrinkage) * np.trace(covariance) / size + 1e-9
+    covariance[np.diag_indices(size)] += shrinkage / (1 - shrinkage) * np.trace(covariance) / size + _LEAST_VARIANCE
     values, vectors = np.linalg.eigh(covariance)
     whiten = (vectors / np.sqrt(values)).astype(np.float32)
     return means @ whiten, whiten

@@ -34,7 +34,8 @@ NOTEWORTHY = 0.5
 _OUTSIDE = 0.85
 _GLASS_QUANTILE = 0.9
 _GLASS_RANGE = 12
-_STEP = 32
+_NEIGHBOURS = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
+_STEP = 16
 _LEAVES = 64
 _LEAST_LEAF = 5
 _Z = 1.96
@@ -210,18 +211,16 @@ def _measure(images: Images) -> Floats:
 def _measure_some(images: Images) -> Floats:
     count, height, width, _ = images.shape
     outside = _outside(height, width)
-    y, x = np.divmod(outside, width)
-    whole = (y > 0) & (y < height - 1) & (x > 0) & (x < width - 1)
-    around = images.reshape(count, -1, 3)[:, outside]
-    glass = np.quantile(around[:, ::2], _GLASS_QUANTILE, axis=1).astype(np.float32)
+    around = images.reshape(count, -1, 3)[:, np.flatnonzero(outside)[::2]]
+    glass = np.quantile(around, _GLASS_QUANTILE, axis=1).astype(np.float32)
 
     grey = images.mean(axis=3, dtype=np.float32)
-    laplacian = np.zeros_like(grey)
-    laplacian[:, 1:-1, 1:-1] = (
-        grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:] - 4 * grey[:, 1:-1, 1:-1]
-    )
-    clear = (np.abs(around - glass[:, None]).max(axis=2) <= _GLASS_RANGE) & whole
-    sharpness = (np.abs(laplacian.reshape(count, -1)[:, outside]) * clear).sum(1) / np.maximum(clear.sum(1), 1)
+    clear = np.abs(images - glass[:, None, None]).max(axis=3) <= _GLASS_RANGE
+    # Glass with glass all around: the edge of a cell or of a frame says nothing of how sharp the background is.
+    here, *beside = (_shifted(clear, *step) for step in _NEIGHBOURS)
+    clear = here & outside[1:-1, 1:-1] & np.logical_and.reduce(beside)
+    here, *beside = (_shifted(grey, *step) for step in _NEIGHBOURS)
+    sharpness = (np.abs(sum(beside) - 4 * here) * clear).sum((1, 2)) / np.maximum(clear.sum((1, 2)), 1)
 
     lines = [_line(grey, depth) for depth in range(3)]
     step = np.abs(lines[0] - lines[1]).mean(1) - np.abs(lines[1] - lines[2]).mean(1)
@@ -230,15 +229,21 @@ def _measure_some(images: Images) -> Floats:
     return np.column_stack([glass, sharpness, step, away]).astype(np.float32)
 
 
+def _shifted(values: NDArray[Any], down: int, right: int) -> NDArray[Any]:
+    """A view on what stands so many pixels down and right of each pixel inside the picture."""
+    height, width = values.shape[1:3]
+    return values[:, 1 + down : height - 1 + down, 1 + right : width - 1 + right]
+
+
 def _line(grey: Floats, depth: int) -> Floats:
-    """The four lines of pixels (n, 2 (height + width) - 24) at a depth from the edge, but for the corners."""
+    """The four lines of pixels at a depth from the edge, but for the corners: (n, 2 (height + width) - 24)."""
     last = -1 - depth
     sides = (grey[:, depth, 3:-3], grey[:, last, 3:-3], grey[:, 3:-3, depth], grey[:, 3:-3, last])
     return np.concatenate(sides, axis=1)
 
 
 @lru_cache(maxsize=4)
-def _outside(height: int, width: int) -> NDArray[np.int64]:
-    """The positions, in a picture laid out flat, of the pixels away from the centre."""
+def _outside(height: int, width: int) -> NDArray[np.bool_]:
+    """(height, width): the pixels away from the centre."""
     y, x = (np.abs(2 * np.arange(side) / max(side - 1, 1) - 1) for side in (height, width))
-    return np.flatnonzero((np.hypot(y[:, None], x[None, :]) >= _OUTSIDE).reshape(-1))
+    return np.asarray(np.hypot(y[:, None], x[None, :]) >= _OUTSIDE)

@@ -1,0 +1,417 @@
+"""The page of an audit: one HTML file that shows what was found, loads nothing and can be mailed or printed."""
+
+from __future__ import annotations
+
+import base64
+import io
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hemascope.audit.copies import label_name
+from hemascope.audit.findings import ADVICE, ISSUES, Audit
+from hemascope.data.cells import SPLITS, Cells
+from hemascope.files import replacing
+from hemascope.report import Picture, _picture, render
+from hemascope.version import __version__
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_ROWS = 2_000
+"""The table holds no more rows than this, so that a browser sorts and searches it at once."""
+
+MOST_GROUPS: Mapping[str, int] = {
+    "not_a_cell": 12,
+    "exact_copy": 12,
+    "near_copy": 16,
+    "leak": 16,
+    "label_suspect": 24,
+    "outlier": 24,
+}
+MOST_IN_GROUP = 4
+"""Together with MOST_GROUPS, at most 172 thumbnails stand on a page."""
+
+ISSUE_NAMES: Mapping[str, str] = {
+    "unreadable": "unreadable",
+    "not_a_cell": "not a cell",
+    "exact_copy": "exact copy",
+    "near_copy": "near copy",
+    "leak": "leak",
+    "label_suspect": "suspect label",
+    "outlier": "outlier",
+}
+HISTOGRAMS: Mapping[str, str] = {
+    "contrast": "Contrast, in grey levels",
+    "sharpness": "Sharpness, in grey levels",
+    "saturation": "Saturation, 0 to 1",
+    "entropy": "Entropy, in bits",
+}
+
+_SIDE = 96  # pixels: sharp on dense screens at the 72 CSS pixels that a thumbnail takes
+_QUALITY = 75
+_LONGEST = 240  # letters of an id or a reason: a page of 2,000 rows stays small whatever the files are called
+_BINS = 48
+_ELSEWHERE = -1
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture on the page: its set (0 the audited one, then the others in order), its row there, and its words."""
+
+    part: int
+    row: int
+    id: str
+    label: str
+    suggested: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Pictures that stand side by side, what joins them, and how many more there are than can be shown."""
+
+    caption: str
+    pictures: tuple[Shown, ...]
+    more: int = 0
+    alarm: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """The pictures of one issue, the worst first. total: how many groups there are, shown or not."""
+
+    issue: str
+    title: str
+    about: str
+    counted: str
+    groups: tuple[Group, ...]
+    total: int
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How often each value of a statistic occurs.
+
+    bars: for each bin its left end, the height of all its pictures and of those to drop or to look at, as shares; the
+    heights by their square roots, so that a few pictures can be seen.
+    """
+
+    title: str
+    low: float
+    high: float
+    most: int
+    bars: tuple[tuple[float, float, float], ...]
+
+
+def write_audit_report(audit: Audit, folder: Path, against: Sequence[Cells] = ()) -> Path:
+    """Write `audit.html` into a folder; returns its path.
+
+    against: the sets that the audit looked at beside its own, to show the other picture of a leak; without them only
+    its id is named. The page opens from disk without a network and works without JavaScript. It shows at most 172
+    thumbnails and MOST_ROWS rows, and says what it leaves out; the tables that `Audit.write` writes have everything.
+    """
+    cells = audit.cells
+    findings = audit.findings
+    parts = (cells, *against)
+    sections = [section for section in _sections(audit, parts) if section.groups]
+    kept = findings["advice"].to_numpy()[: len(cells)] == "keep"
+    advice = findings["advice"].value_counts()
+    listed = _listed(findings)
+    context = {
+        "title": f"Audit of {_short(cells.source) or 'cells'}",
+        "version": __version__,
+        "source": _short(cells.source),
+        "against": [_short(other.source) for other in against],
+        "rows": len(findings),
+        "advice": {name: int(advice.get(name, 0)) for name in ADVICE},
+        "leaks": int(findings["is_leak"].sum()),
+        "findings": [
+            {
+                "kind": "care" if finding.care else "know",
+                "name": finding.name.replace("_", " ").capitalize(),
+                "number": f"{finding.number:,.0f}" if float(finding.number).is_integer() else f"{finding.number:.2f}",
+                "text": _as_sentence(finding.sentence),
+                "section": finding.name if finding.name in {section.issue for section in sections} else "",
+            }
+            for finding in sorted(audit.sentences, key=lambda finding: not finding.care)
+        ],
+        "sections": sections,
+        "thumbnails": _thumbnails(parts, (shown for s in sections for group in s.groups for shown in group.pictures)),
+        "figures": _figures(audit, findings["advice"].to_numpy()[: len(cells)] != "drop"),
+        "histograms": [
+            _histogram(title, audit.statistics[name], ~kept)
+            for name, title in HISTOGRAMS.items()
+            if name in audit.statistics and len(cells)
+        ],
+        "shortcuts": _records(audit.shortcuts),
+        "listed": listed,
+        "unlisted": int(len(findings) - advice.get("keep", 0)) - len(listed),
+        "has_split": bool((findings["split"] != "").any()),
+    }
+    page = folder / "audit.html"
+    with replacing(page) as temporary:
+        # A file name need not be text; what is none shows as a question mark.
+        temporary.write_bytes(render("audit.html.j2", context).encode("utf-8", "replace"))
+    return page
+
+
+def _sections(audit: Audit, parts: Sequence[Cells]) -> list[Section]:
+    return [
+        _not_a_cell(audit),
+        _exact_copies(audit),
+        _leaks(audit, parts),
+        _near_copies(audit, parts),
+        _singles(
+            audit,
+            "label_suspect",
+            "Suspect labels",
+            "Each label was judged by a model that had not seen the picture. The given label stands first, then what "
+            "the picture looks like; a person has to decide.",
+        ),
+        _singles(
+            audit,
+            "outlier",
+            "Outliers",
+            "Pictures far from what is usual in this set. A rare cell may be among them, so none is dropped unasked.",
+        ),
+    ]
+
+
+def _not_a_cell(audit: Audit) -> Section:
+    found = audit.findings[audit.findings["is_not_a_cell"].astype(bool)]
+    by_size = sorted(found.groupby("group"), key=lambda item: -len(item[1]))
+    groups = [
+        Group(
+            f"{len(rows):,} rows under {rows['label'].nunique()} labels",
+            (_shown(audit.cells, int(rows.index[0]), label=""),),
+            len(rows) - 1,
+        )
+        for _, rows in by_size[: MOST_GROUPS["not_a_cell"]]
+    ]
+    return Section(
+        "not_a_cell",
+        "Not a cell",
+        "Nobody photographs one cell so often, and no cell is of so many kinds. Each picture is shown once; all its "
+        "rows are to be dropped.",
+        _counted(len(groups), len(by_size), "picture", "most frequent"),
+        tuple(groups),
+        len(by_size),
+    )
+
+
+def _exact_copies(audit: Audit) -> Section:
+    found = audit.findings[audit.findings["is_exact_copy"].astype(bool)]
+    together = [rows for _, rows in found.groupby("group")]
+    together.sort(key=lambda rows: (rows["label"].nunique() == 1, -len(rows)))
+    differing = sum(rows["label"].nunique() > 1 for rows in together)
+    groups = []
+    for rows in together[: MOST_GROUPS["exact_copy"]]:
+        # Rows of different labels come first, as they are what a reader has to see.
+        order = [*rows.index[~rows["label"].duplicated()], *rows.index[rows["label"].duplicated()]][:MOST_IN_GROUP]
+        labels = rows["label"].nunique()
+        groups.append(
+            Group(
+                f"{len(rows):,} rows, {labels} labels: drop all" if labels > 1 else f"{len(rows):,} rows: keep one",
+                tuple(_shown(audit.cells, row) for row in order),
+                len(rows) - len(order),
+                labels > 1,
+            )
+        )
+    return Section(
+        "exact_copy",
+        "Exact copies",
+        f"Rows with the same pixels; {differing:,} of these pictures stand under different labels, and nothing says "
+        "which label is right.",
+        _counted(len(groups), len(together), "picture", "worst"),
+        tuple(groups),
+        len(together),
+    )
+
+
+def _near_copies(audit: Audit, parts: Sequence[Cells]) -> Section:
+    pairs = [pair for pair in _records(audit.near) if not _is_leak(pair, audit.cells)]
+    groups = [_pair(pair, parts) for pair in _worst(pairs)[: MOST_GROUPS["near_copy"]]]
+    return Section(
+        "near_copy",
+        "Near copies",
+        "The same cell, turned, mirrored, moved, resized or changed in brightness. None is dropped, but a split has to "
+        "keep them on one side.",
+        _counted(len(groups), len(pairs), "pair", "worst"),
+        tuple(groups),
+        len(pairs),
+    )
+
+
+def _leaks(audit: Audit, parts: Sequence[Cells]) -> Section:
+    pairs = [pair | {"similarity": 1.0, "transform": "the same pixels"} for pair in _records(audit.leaks)]
+    pairs += [pair for pair in _records(audit.near) if _is_leak(pair, audit.cells)]
+    groups = [_pair(pair, parts) for pair in _worst(pairs)[: MOST_GROUPS["leak"]]]
+    return Section(
+        "leak",
+        "Leaks",
+        "The same cell on both sides: in two splits, or in another file too. A score on such pictures says what was "
+        "learnt by heart.",
+        _counted(len(groups), len(pairs), "pair", "worst"),
+        tuple(groups),
+        len(pairs),
+    )
+
+
+def _singles(audit: Audit, issue: str, title: str, about: str) -> Section:
+    found = audit.findings[audit.findings[f"is_{issue}"].astype(bool)].sort_values(f"{issue}_score", kind="stable")
+    suspect = issue == "label_suspect"
+    groups = [
+        Group(
+            f"score {row[f'{issue}_score']:.3f}" if suspect else _short(row["reason"]),
+            (_shown(audit.cells, place, suggested=row["suggested_label"] if suspect else ""),),
+        )
+        for place, row in zip(found.index, _records(found.head(MOST_GROUPS[issue])), strict=False)
+    ]
+    return Section(
+        issue, title, about, _counted(len(groups), len(found), "picture", "worst"), tuple(groups), len(found)
+    )
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def _worst(pairs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Pairs under different labels first, then those that are most alike."""
+    return sorted(pairs, key=lambda pair: (not pair["other_label"], -pair["similarity"]))
+
+
+def _is_leak(pair: Mapping[str, Any], cells: Cells) -> bool:
+    """Whether a near pair crosses files or splits."""
+    if pair["where"] != cells.source:
+        return True
+    return cells.split is not None and bool(cells.split[pair["row"]] != cells.split[pair["other_row"]])
+
+
+def _pair(pair: Mapping[str, Any], parts: Sequence[Cells]) -> Group:
+    cells = parts[0]
+    part = _part_of(pair, parts)
+    there = Shown(_ELSEWHERE, 0, _short(pair["other_id"]), "")
+    words = [str(pair["transform"] or "nearly the same pixels")]
+    if pair["similarity"] < 1:
+        words.append(f"similarity {pair['similarity']:.3f}")
+    if part != _ELSEWHERE:
+        there = _shown(parts[part], pair["other_row"], part=part)
+    if _is_leak(pair, cells):
+        words.append(str(pair["where"]) if " and " in pair["where"] else f"also in {pair['where']}")
+    return Group(_short("; ".join(words)), (_shown(cells, pair["row"]), there), alarm=bool(pair["other_label"]))
+
+
+def _part_of(pair: Mapping[str, Any], parts: Sequence[Cells]) -> int:
+    """The set that holds the other picture of a pair: the one that is named and has that id in that row."""
+    cells, row = parts[0], pair["other_row"]
+    splits = {f"{one} and {other}" for one in SPLITS for other in SPLITS}
+    names = [{cells.source} | splits, *({part.source, f"{cells.source} and {part.source}"} for part in parts[1:])]
+    for place, (part, known) in enumerate(zip(parts, names, strict=True)):
+        if pair["where"] in known and row < len(part) and part.ids[row] == pair["other_id"]:
+            return place
+    return _ELSEWHERE
+
+
+def _shown(cells: Cells, row: int, *, part: int = 0, label: str | None = None, suggested: str = "") -> Shown:
+    label = (label_name(cells, row) or "no label") if label is None else label
+    return Shown(part, row, _short(cells.ids[row]), _short(label), _short(suggested))
+
+
+def _counted(shown: int, total: int, word: str, order: str) -> str:
+    """How many of how many are shown, in words."""
+    if shown < total:
+        return f"The {shown:,} {order} of {total:,} {word}s."
+    return f"All {total:,} {word}s." if total > 1 else f"One {word}."
+
+
+def _thumbnails(parts: Sequence[Cells], pictures: Iterable[Shown]) -> dict[tuple[int, int], str]:
+    """(set, row) -> a data address of each picture that is at hand, read once."""
+    wanted = sorted({(shown.part, shown.row) for shown in pictures if shown.part != _ELSEWHERE})
+    found = {}
+    for part in {part for part, _ in wanted}:
+        rows = np.array([row for place, row in wanted if place == part], np.int64)
+        for row, image in zip(rows.tolist(), np.asarray(parts[part].images[rows]), strict=True):
+            found[part, row] = _thumbnail(image)
+    return found
+
+
+def _thumbnail(image: NDArray[np.uint8]) -> str:
+    from PIL import Image
+
+    picture = Image.fromarray(image)
+    picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    packed = io.BytesIO()
+    picture.save(packed, "WEBP", quality=_QUALITY)
+    return f"data:image/webp;base64,{base64.b64encode(packed.getvalue()).decode('ascii')}"
+
+
+def _figures(audit: Audit, stays: NDArray[np.bool_]) -> dict[str, Picture]:
+    """The figures that a training run shows of its cleaning too, so that the two pages can be compared."""
+    from hemascope.figures import class_distribution, mean_pixel_histogram
+
+    cells = audit.cells
+    means = np.asarray(audit.statistics["mean"], float) / 255
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        if len(cells):
+            path = mean_pixel_histogram(Path(folder) / "mean_pixel_histogram.png", means, means[stays])
+            found["mean_pixel_histogram"] = _picture(path)
+        if (cells.labels >= 0).any():
+            path = Path(folder) / "class_distribution.png"
+            class_distribution(path, cells.class_counts(), cells.take(stays).class_counts())
+            found["class_distribution"] = _picture(path)
+    return found
+
+
+def _histogram(title: str, values: NDArray[np.float32], flagged: NDArray[np.bool_]) -> Histogram:
+    low, high = float(values.min()), float(values.max())
+    edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)
+    counts, of_flagged = (np.histogram(some, edges)[0] for some in (values, values[flagged]))
+    most = int(counts.max())
+    heights, flagged_heights = np.sqrt(counts / most), np.sqrt(of_flagged / most)
+    bars = tuple(
+        (at / _BINS, float(height), float(part))
+        for at, (height, part) in enumerate(zip(heights, flagged_heights, strict=True))
+        if height
+    )
+    return Histogram(title, low, high, most, bars)
+
+
+def _listed(findings: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows to drop or to look at: those that each say something of their own first, repeated pictures last."""
+    rows = findings[findings["advice"] != "keep"]
+    scores = rows[[f"{issue}_score" for issue in ISSUES]].astype(float).min(axis=1)
+    order = rows.assign(
+        last=rows["is_not_a_cell"].astype(bool),
+        settled=rows["advice"] != "look",
+        worst=scores,
+    ).sort_values(["last", "settled", "worst"], kind="stable")
+    return [
+        {
+            "id": _short(row["id"]),
+            "label": _short(row["label"]),
+            "split": row["split"],
+            "advice": row["advice"],
+            "issues": ", ".join(name for issue, name in ISSUE_NAMES.items() if row[f"is_{issue}"]),
+            "worst": row["worst"],
+            "suggested": _short(row["suggested_label"]),
+            "reason": _short(row["reason"]),
+        }
+        for row in _records(order.head(MOST_ROWS))
+    ]
+
+
+def _short(text: object) -> str:
+    words = str(text)
+    return words if len(words) <= _LONGEST else f"{words[: _LONGEST - 1]}…"
+
+
+def _as_sentence(text: str) -> str:
+    whole = text[:1].upper() + text[1:]
+    return whole if whole.endswith((".", "!", "?", "…")) else f"{whole}."
