@@ -148,7 +148,8 @@ def challenge(data: Data) -> Figures:
 
 def near(data: Data) -> Figures:
     """Planted near copies: how many of them are found, and how many of the pairs found are planted."""
-    cells, rounds = data.clean, []
+    cells = data.clean
+    rounds: list[Figures] = []
     _say(f"  the set's own pairs, found with nothing planted: {len(data.own_pairs)}")
     by_kind: dict[str, list[bool]] = {}
     for seed in SEEDS:
@@ -182,7 +183,7 @@ def labels(data: Data) -> Figures:
     confusable = plant.most_confusable(cells.labels, plain)
     own = int(find_label_suspects(cells, plain)["is_label_suspect"].sum())
     _say(f"  flagged with nothing flipped: {own}")
-    rounds = []
+    rounds: list[Figures] = []
     for how in ("any", "confusable"):
         for seed in SEEDS:
             flipped, rows = plant.flip_labels(cells.labels, 0.02, seed, how, confusable, classes)
@@ -201,7 +202,7 @@ def outliers(data: Data) -> Figures:
     """Fifty pictures that are no cells: how many of them are flagged, and how many of the cells."""
     cells = data.clean
     statistics = picture_statistics(cells)
-    rounds = []
+    rounds: list[Figures] = []
     for seed in SEEDS:
         images, kinds = plant.non_cells(50, seed, np.asarray(cells.images))
         tags = np.random.default_rng(seed).integers(0, len(cells.class_names), len(images))
@@ -230,7 +231,7 @@ def shortcuts(data: Data) -> Figures:
     _say("  as found, nothing planted:")
     shown = ["candidate", "class_name", "auc", "gain", "balanced_accuracy", "chance", "is_shortcut"]
     _say("    " + table[shown].round(3).to_string(index=False).replace("\n", "\n    "))
-    rounds = []
+    rounds: list[Figures] = []
     for label, name in enumerate(cells.class_names):
         rows = np.flatnonzero(cells.labels == label)
         brighter = plant.brighten_background(images[rows], np.arange(len(rows)))
@@ -240,13 +241,14 @@ def shortcuts(data: Data) -> Figures:
             changed[measure][rows] = values
         found = find_shortcuts(cells, changed, groups=data.own_groups)
         rank = 1 + found["candidate"].tolist().index("background colour")
-        named, auc, is_shortcut = found.loc[rank - 1, ["class_name", "auc", "is_shortcut"]]
-        one = {"class": name, "rank": rank, "named": str(named), "auc": float(auc), "is_shortcut": bool(is_shortcut)}
-        rounds.append(one)
-        _say(f"  {name}: background colour ranks {rank}, names {named}, AUC {auc:.3f}")
-    wrong = [one for one in rounds if one["rank"] != 1 or one["named"] != one["class"]]
-    missed = [f"{one['class']}: rank {one['rank']}, {one['named']} is named" for one in wrong]
-    missed += [f"{one['class']}: not called a shortcut" for one in rounds if not one["is_shortcut"]]
+        told = found.to_dict("records")[rank - 1]
+        rounds.append(
+            {"planted": name, "rank": rank} | {key: told[key] for key in ("class_name", "auc", "is_shortcut")}
+        )
+        _say(f"  {name}: background colour ranks {rank}, names {told['class_name']}, AUC {told['auc']:.3f}")
+    wrong = [one for one in rounds if one["rank"] != 1 or one["class_name"] != one["planted"]]
+    missed = [f"{one['planted']}: rank {one['rank']}, {one['class_name']} is named" for one in wrong]
+    missed += [f"{one['planted']}: not called a shortcut" for one in rounds if not one["is_shortcut"]]
     return {"unplanted": table[shown].to_dict("records"), "rounds": rounds, "missed": missed}
 
 
@@ -299,7 +301,7 @@ def speed(data: Data) -> Figures:
 
 def growth(data: Data, sizes: tuple[int, ...] = SIZES) -> Figures:
     """Copies, junk and outlier statistics of ever more pictures, made while they are read."""
-    rounds = []
+    rounds: list[Figures] = []
     for size in sizes:
         command = [sys.executable, str(Path(__file__).with_name("growth.py")), str(size)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from hemascope.data import SPLITS, Cells
+from hemascope.data import SPLITS, Cells, concatenate
 from hemascope.errors import InputError
 from hemascope.pipeline import prepare, preview, train
 from hemascope.recipe import Recipe
@@ -129,3 +129,21 @@ def test_notes_of_reading_are_said_once(dirty: Cells) -> None:
     prepare(replace(dirty, notes=("resized from 50 to 32 pixels",)), seed=0, say=said.append)
     assert said.count("resized from 50 to 32 pixels") == 1
     assert any("removed" in sentence and "stay" in sentence for sentence in said)
+
+
+def test_leaks_stop_the_job_unless_told_to_go_on(dirty: Cells, drawn: Cells, tiny: Tiny, tmp_path: Path) -> None:
+    further = replace(dirty.take(np.array([1, 9, 17, 25, 33, 41])), source="further.npz")
+    constant = tiny(backbone="none", stages=[])
+    with pytest.raises(InputError, match=r"stand in further\.npz too.*--allow-leaks"):
+        train(dirty, constant, tmp_path / "run", test=further, say=quiet)
+    assert not (tmp_path / "run").exists()
+    both = concatenate([drawn, replace(drawn.take(np.arange(5)), ids=np.arange(5).astype(str))])
+    division = np.array(["train"] * len(drawn) + ["test"] * 5)
+    with pytest.raises(InputError, match=r"5 pictures of .* stand in two of its splits"):
+        train(replace(both, split=division), constant, tmp_path / "run", say=quiet)
+    said: list[str] = []
+    run = train(replace(both, split=division), constant, tmp_path / "run", allow_leaks=True, say=said.append)
+    assert any("left out" in sentence for sentence in said)
+    split = pd.read_csv(run.split)
+    assert not split["pixel_hash"].duplicated().any()
+    assert (split["split"] == "test").sum() == 5

@@ -187,9 +187,8 @@ def _not_a_cell(audit: Audit) -> Section:
     by_size = sorted(found.groupby("group"), key=lambda item: -len(item[1]))
     groups = [
         Group(
-            f"{len(rows):,} rows under {rows['label'].nunique()} labels",
+            f"{len(rows):,} rows under {_labels(rows)} labels" if _labels(rows) else f"{len(rows):,} rows, no label",
             (_shown(audit.cells, int(rows.index[0]), label=""),),
-            len(rows) - 1,
         )
         for _, rows in by_size[: MOST_GROUPS["not_a_cell"]]
     ]
@@ -207,13 +206,13 @@ def _not_a_cell(audit: Audit) -> Section:
 def _exact_copies(audit: Audit) -> Section:
     found = audit.findings[audit.findings["is_exact_copy"].astype(bool)]
     together = [rows for _, rows in found.groupby("group")]
-    together.sort(key=lambda rows: (rows["label"].nunique() == 1, -len(rows)))
-    differing = sum(rows["label"].nunique() > 1 for rows in together)
+    together.sort(key=lambda rows: (_labels(rows) < 2, -len(rows)))
+    differing = sum(_labels(rows) > 1 for rows in together)
     groups = []
     for rows in together[: MOST_GROUPS["exact_copy"]]:
         # Rows of different labels come first, as they are what a reader has to see.
         order = [*rows.index[~rows["label"].duplicated()], *rows.index[rows["label"].duplicated()]][:MOST_IN_GROUP]
-        labels = rows["label"].nunique()
+        labels = _labels(rows)
         groups.append(
             Group(
                 f"{len(rows):,} rows, {labels} labels: drop all" if labels > 1 else f"{len(rows):,} rows: keep one",
@@ -225,8 +224,9 @@ def _exact_copies(audit: Audit) -> Section:
     return Section(
         "exact_copy",
         "Exact copies",
-        f"Rows with the same pixels; {differing:,} of these pictures stand under different labels, and nothing says "
-        "which label is right.",
+        f"Rows with the same pixels. Nothing says which label is right of the {differing:,} under different labels."
+        if differing
+        else "Rows with the same pixels, each time under one label.",
         _counted(len(groups), len(together), "picture", "worst"),
         tuple(groups),
         len(together),
@@ -275,6 +275,11 @@ def _singles(audit: Audit, issue: str, title: str, about: str) -> Section:
     return Section(
         issue, title, about, _counted(len(groups), len(found), "picture", "worst"), tuple(groups), len(found)
     )
+
+
+def _labels(rows: pd.DataFrame) -> int:
+    """Under how many labels some rows stand; a row without a label contradicts none."""
+    return int(rows.loc[rows["label"] != "", "label"].nunique())
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -72,6 +72,9 @@ def train(
     max_minutes: Annotated[float | None, typer.Option(min=0, help="Stop training when so much time is used.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="At most so many epochs in each stage.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    allow_leaks: Annotated[
+        bool, typer.Option("--allow-leaks", help="Go on without the pictures that stand on two sides.")
+    ] = False,
     learning_curve: Annotated[
         bool, typer.Option("--learning-curve", help="Train on 12, 25, 50, 100 % of rows.")
     ] = False,
@@ -87,7 +90,8 @@ def train(
     if (learning_curve or preview) and len(recipes) != 1:
         raise InputError(f"--recipe names {len(recipes)} recipes; --learning-curve and --preview take one.")
     options: dict[str, Any] = {
-        "seed": seed, "device": device, "precision": precision, "max_minutes": max_minutes, "resume": resume
+        "seed": seed, "device": device, "precision": precision, "max_minutes": max_minutes, "resume": resume,
+        "allow_leaks": allow_leaks,
     }  # fmt: skip
     if not (resume or preview):
         from hemascope.files import new_folder
@@ -97,7 +101,9 @@ def train(
     cells = _load(data, class_map, group_by, crop)
     further = None if test is None else _load(test, class_map, None, crop)
     if preview:
-        path = pipeline.preview(pipeline.prepare(cells, seed=seed), recipes[0], out / "preview.png", seed=seed)
+        path = pipeline.preview(
+            pipeline.prepare(cells, seed=seed, allow_leaks=True), recipes[0], out / "preview.png", seed=seed
+        )
         print(f"preview: {path}")
     elif learning_curve:
         from hemascope import search

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemascope import figures
+from hemascope.audit.copies import leaks
+from hemascope.audit.shape import shape_of_set
 from hemascope.clean import clean, mean_pixels
 from hemascope.data import NO_GROUPS_NOTE, Cells, load, pixel_hashes
 from hemascope.errors import InputError
@@ -66,19 +68,23 @@ def train(
     max_minutes: float | None = None,
     resume: bool = False,
     score_test: bool = True,
+    allow_leaks: bool = False,
     say: Say = print,
 ) -> Run:
     """The main job in one call: clean, split, train, export, score, report. Returns the run folder.
 
     data: a path for `hemascope.load`, or Cells. recipe: the name of one that comes with the package, a YAML file, or
     a Recipe. test: a further labelled file to score. score_test: False leaves the test rows unscored, for a choice
-    between models that is still to be made. Raises InputError before anything is written when the input is bad.
+    between models that is still to be made. allow_leaks: go on when pictures stand in two splits of the data, or in
+    `test` too; they are then left out of training or of the score. Raises InputError before anything is written when
+    the input is bad.
     """
     options = training_options(seed, device, precision, max_minutes)
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     run = open_run(out, resume)
-    prepared = prepare(data if isinstance(data, Cells) else load(data), seed=seed, say=say)
     further = None if test is None else test if isinstance(test, Cells) else load(test)
+    cells = data if isinstance(data, Cells) else load(data)
+    prepared = prepare(cells, seed=seed, further=further, allow_leaks=allow_leaks, say=say)
     fit(prepared, chosen, run, options, say)
     score_run(run, prepared, further=further, score_test=score_test, say=say)
     return run
@@ -95,13 +101,20 @@ def training_options(seed: int, device: str, precision: str, max_minutes: float 
     return Options(seed=seed, device=device, precision=precision, max_minutes=max_minutes)
 
 
-def prepare(cells: Cells, *, seed: int, say: Say = print) -> Prepared:
-    """Clean, narrow to the classes that occur, and split; each step says what it did."""
+def prepare(
+    cells: Cells, *, seed: int, further: Cells | None = None, allow_leaks: bool = False, say: Say = print
+) -> Prepared:
+    """Audit the quick things, clean, narrow to the classes that occur, and split; each step says what it did.
+
+    Raises InputError, unless allow_leaks, when pictures stand in two splits of the cells, or in `further` too.
+    """
     found, found_hashes = cells, pixel_hashes(cells)
     for note in cells.notes:
         say(note)
     cleaned, removed = clean(cells, hashes=found_hashes)
     say(_cleaning_sentence(found, cleaned, removed))
+    say(_leak_sentence(found, found_hashes, further, allow_leaks))
+    say("; ".join(finding.sentence for finding in shape_of_set(cleaned) if finding.name in ("pictures", "imbalance")))
     kept = np.flatnonzero(np.isin(found.ids, cleaned.ids))
     names = tuple(name for name, count in cleaned.class_counts().items() if count)
     cells = split(cleaned.with_classes(names), seed=seed, hashes=found_hashes[kept])
@@ -109,6 +122,24 @@ def prepare(cells: Cells, *, seed: int, say: Say = print) -> Prepared:
     counts = {name: int((cells.split == name).sum()) for name in dict.fromkeys(cells.split.tolist())}
     say("rows: " + ", ".join(f"{counts[name]:,} {name}" for name in sorted(counts, key=lambda name: -counts[name])))
     return Prepared(found, cells, found_hashes[kept], removed, found_hashes)
+
+
+def _leak_sentence(cells: Cells, hashes: NDArray[np.uint64], further: Cells | None, allow_leaks: bool) -> str:
+    """What stands where it must not, in a sentence; refused as an InputError unless it is allowed."""
+    within = leaks(cells, hashes=hashes)
+    outside = leaks(cells, further, hashes=hashes) if further is not None else within.iloc[:0]
+    if not len(within) + len(outside):
+        return "leaks: no picture stands on two sides"
+    parts = [f"{len(within):,} pictures of {cells.source} stand in two of its splits"] if len(within) else []
+    if further is not None and len(outside):
+        other = f", {int(outside['other_label'].sum()):,} of them under another label" if len(outside) else ""
+        parts.append(f"{len(outside):,} pictures of {cells.source} stand in {further.source} too{other}")
+    told = " and ".join(parts)
+    if allow_leaks:
+        return f"leaks: {told}; they are left out where they would count twice"
+    raise InputError(
+        f"{told}; look at them with hemascope audit (--against), take them out, or go on without them by --allow-leaks."
+    )
 
 
 def fit(prepared: Prepared, recipe: Recipe, run: Run, options: Options, say: Say = print) -> None:

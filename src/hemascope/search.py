@@ -37,6 +37,7 @@ def compare_recipes(
     precision: str = "auto",
     max_minutes: float | None = None,
     resume: bool = False,
+    allow_leaks: bool = False,
     say: Say = print,
 ) -> pd.DataFrame:
     """Train each recipe on the same rows; the best on validation is chosen, and it alone is scored on test.
@@ -44,6 +45,7 @@ def compare_recipes(
     Writes a run folder for each recipe, leaderboard.csv and leaderboard.png into `out`. Returns the table: recipe,
     chosen, weights, parameters, validation accuracy with its interval, and the accuracies on the test rows and on
     `test`, empty for those not chosen. all_tests fills them for all; they may then no longer be used to choose.
+    allow_leaks is as in `hemascope.train`.
     """
     import pandas as pd
 
@@ -51,7 +53,8 @@ def compare_recipes(
     if not resume:
         new_folder(folder)
     options = training_options(seed, device, precision, max_minutes)
-    prepared = prepare(data if isinstance(data, Cells) else load(data), seed=seed, say=say)
+    cells = data if isinstance(data, Cells) else load(data)
+    prepared = prepare(cells, seed=seed, further=test, allow_leaks=allow_leaks, say=say)
     found: dict[str, dict[str, Any]] = {}
     for recipe in recipes:
         say(f"— {recipe.name}: {recipe.description}")
@@ -87,6 +90,7 @@ def learning_curve(
     precision: str = "auto",
     max_minutes: float | None = None,
     resume: bool = False,
+    allow_leaks: bool = False,
     say: Say = print,
 ) -> pd.DataFrame:
     """Train on 12, 25, 50 and 100 % of the training rows, and say whether more rows would help.
@@ -101,7 +105,8 @@ def learning_curve(
     if not resume:
         new_folder(folder)
     options = training_options(seed, device, precision, max_minutes)
-    prepared = prepare(data if isinstance(data, Cells) else load(data), seed=seed, say=say)
+    cells = data if isinstance(data, Cells) else load(data)
+    prepared = prepare(cells, seed=seed, allow_leaks=allow_leaks, say=say)
     rows = []
     for share in SHARES:
         part = _share(prepared, share, seed)

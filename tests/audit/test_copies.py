@@ -70,7 +70,7 @@ def test_every_verdict_and_its_reason() -> None:
 def test_what_repeats_is_no_cell_only_when_often_and_under_many_labels(labels: list[int], verdict: str) -> None:
     # Three further cells make the set one of three classes.
     images = np.concatenate([np.repeat(pictures(1), len(labels), 0), pictures(3, seed=1)])
-    found = find_copies(cells(images, labels + [0, 1, 2]))
+    found = find_copies(cells(images, [*labels, 0, 1, 2]))
     assert found.verdict[len(labels) - 1] == verdict
     assert found.keep[: len(labels)].sum() == (verdict == "copy")
     assert found.keep[len(labels) :].all()
@@ -160,6 +160,13 @@ def test_leaks_between_the_splits_of_one_file() -> None:
     assert len(leaks(cells(images, [0] * 7))) == 0
     with pytest.raises(InputError, match="a split named 'dev'"):
         leaks(cells(images, [0] * 7, split=np.array(["train"] * 6 + ["dev"])))
+
+
+def test_leaks_of_near_copies_between_splits() -> None:
+    split = np.array(["train", "test", "test", "train"])
+    found = leaks(cells(pictures(4), [0, 1, 2, 0], split=split), groups=np.array([0, 1, 0, 2]))
+    assert found[["row", "other_row"]].to_numpy().tolist() == [[0, 2]]
+    assert found["reason"].tolist() == ["the same cell as a.npz#2, labelled blue there and red here"]
 
 
 def test_a_picture_that_repeats_costs_no_pairs() -> None:

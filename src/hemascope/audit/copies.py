@@ -123,11 +123,13 @@ def leaks(
     *,
     hashes: NDArray[Any] | None = None,
     against_hashes: NDArray[Any] | None = None,
+    groups: NDArray[np.int64] | None = None,
 ) -> pd.DataFrame:
     """Find the rows whose exact pixels also stand where they must not.
 
     With `against`: the rows of `cells` that are also in `against`. Without it: the rows that stand in a later split
     of the same cells too (train before validation, calibration and test); none when the source brings no split.
+    There `groups` (n,), such as `near_copy_groups` gives, says which rows are one cell when not only exact copies are.
 
     Returns one line for each such row, in order: row and other_row (int64; the first such row of `against`, or the
     first of the most held-out split), id, other_id, where (the two sources or splits), other_label (bool: both are
@@ -138,7 +140,7 @@ def leaks(
     hashes = pixel_hashes(cells) if hashes is None else hashes
     if against is None:
         other, other_hashes = cells, hashes
-        group, rank = same_pixels(hashes, cells), _split_ranks(cells)
+        group, rank = same_pixels(hashes, cells) if groups is None else groups, _split_ranks(cells)
         held_out = _first_of_each(group, -rank)[group]
         rows = np.flatnonzero(rank < rank[held_out])
         others = held_out[rows]
@@ -159,7 +161,9 @@ def leaks(
     for at, (row, there) in enumerate(zip(rows, others, strict=True)):
         name, other_name = label_name(cells, row), label_name(other, there)
         differs[at] = bool(name and other_name) and name != other_name
-        reason = f"{_pixels_in_words(hashes[row], other_hashes[there])} as {other.ids[there]}"
+        near = against is None and groups is not None and hashes[row] != hashes[there]
+        same = "the same cell" if near else _pixels_in_words(hashes[row], other_hashes[there])
+        reason = f"{same} as {other.ids[there]}"
         reasons.append(f"{reason}, labelled {other_name} there and {name} here" if differs[at] else reason)
     return pd.DataFrame(
         {
