@@ -7,8 +7,8 @@ import yaml
 
 from hemascope.augment import FAMILIES
 from hemascope.errors import InputError
+from hemascope.optimization import OPTIMIZERS, SCHEDULES
 from hemascope.recipe import load_recipe, parse_recipe, recipe_names
-from hemascope.train import OPTIMIZERS, SCHEDULES
 
 MINIMAL = "name: mine\nbackbone: regnetx_002\nstages: [{name: whole, epochs: 1, learning_rate: 0.001}]\n"
 

@@ -13,9 +13,10 @@ from hemascope import checkpoint
 from hemascope import train as train_module  # noqa: F401  (the function of that name must not hide the module)
 from hemascope.data import Cells
 from hemascope.errors import InputError
+from hemascope.optimization import OPTIMIZERS
 from hemascope.recipe import Recipe
 from hemascope.split import split
-from hemascope.train import OPTIMIZERS, Options, Trained, train_network
+from hemascope.train import Options, Trained, train_network
 
 Tiny = Callable[..., Recipe]
 TWO_STAGES = [

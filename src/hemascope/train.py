@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from timm.optim.lion import Lion
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
@@ -30,25 +29,14 @@ from hemascope.errors import InputError
 from hemascope.files import replacing
 from hemascope.metrics import balanced_accuracy
 from hemascope.model import CellClassifier, Constant, Weights, build_model
+from hemascope.optimization import SCHEDULES, Optimizer, build_optimizer
 from hemascope.progress import Progress, clock
 from hemascope.recipe import Recipe, Stage
 
 Say = Callable[[str], None]
-Optimizer = torch.optim.Optimizer
-
-OPTIMIZERS: Mapping[str, Callable[..., Optimizer]] = {
-    "lion": Lion,
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "sgd": lambda groups, lr: torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True),
-    "rmsprop": torch.optim.RMSprop,
-}
-"""All are called with parameter groups and `lr`."""
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 EVALUATION_BATCH = 256
-WARM_UP = 0.15
-"""The share of a one-cycle stage in which the rate rises."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +123,7 @@ def train_network(cells: Cells, recipe: Recipe, folder: Path, options: Options, 
         rate = stage.random_learning_rate if weights.random and stage.random_learning_rate else stage.learning_rate
         network.image_size = stage.image_size or recipe.image_size
         network.backbone.requires_grad_(not stage.freeze_backbone)
-        optimizer = _optimizer(network, recipe, rate)
+        optimizer = build_optimizer(network, recipe, rate)
         average = WeightAverage(network, recipe.ema_decay)
         best = average.frozen()
         if saved is not None:
@@ -257,32 +245,6 @@ class _Batches(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         pictures = torch.from_numpy(self.images[rows]).permute(0, 3, 1, 2)
         pictures = augment(pictures, rows, self.recipe.augmentation, seed=self.seed, epoch=self.epoch)
         return torch.from_numpy(rows), pictures
-
-
-def _one_cycle(progress: float) -> float:
-    """Up in a straight line, then down along a cosine to almost nothing (Smith and Topin, 2018)."""
-    if progress < WARM_UP:
-        return 0.05 + 0.95 * progress / WARM_UP
-    return 0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
-
-
-SCHEDULES: Mapping[str, Callable[[float], float]] = {
-    "constant": lambda progress: 1.0,
-    "plateau": lambda progress: 1.0,
-    "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
-    "one_cycle": _one_cycle,
-}
-"""The share of the stage's rate at a progress in [0, 1); "plateau" is cut from outside."""
-
-
-def _optimizer(network: CellClassifier, recipe: Recipe, rate: float) -> Optimizer:
-    """Norms and biases have one dimension: they take no weight decay."""
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return OPTIMIZERS[recipe.optimizer](groups, lr=rate)
 
 
 def _train_mode(network: CellClassifier, stage: Stage) -> None:

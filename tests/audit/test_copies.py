@@ -186,8 +186,8 @@ def test_real_cells_with_two_pictures_that_are_none() -> None:
     labels, training_rows = table["label"].to_numpy().astype(np.int64), 11_959
     _, number, times = np.unique(coded, return_inverse=True, return_counts=True)
     some = np.union1d(np.flatnonzero(times[number] > 1), np.arange(11_900, 12_200))
-    images = np.stack([Image.open(io.BytesIO(table["image"][int(row)]["bytes"].as_py())) for row in some])
-    images, tags = images.astype(np.uint8), labels[some]
+    opened = [Image.open(io.BytesIO(table["image"][int(row)]["bytes"].as_py())) for row in some]
+    images, tags = np.stack([np.asarray(image, np.uint8) for image in opened]), labels[some]
     here = some < training_rows
     others = np.repeat(pictures(2, side=96), (1_600, 200), axis=0)
     names = tuple("abcdefgh")

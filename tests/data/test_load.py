@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hemascope.data import CLASS_NAMES, Cells, concatenate, load, pixel_hashes, require_trainable
+from hemascope.data import CLASS_NAMES, Cells, concatenate, load, pixel_hashes
 from hemascope.errors import InputError
 
 
@@ -96,23 +96,6 @@ def test_the_same_bytes_in_another_shape_have_another_hash() -> None:
     tall = np.zeros((1, 18, 8, 3), np.uint8)
     one, two = (Cells(images, np.zeros(1, np.int64), CLASS_NAMES, np.array(["a"])) for images in (pixels, tall))
     assert pixel_hashes(one) != pixel_hashes(two)
-
-
-@pytest.mark.parametrize(
-    ("labels", "sentence"),
-    [
-        ([0, 0, -1, 1, 1], "a: not all of its pictures have a label"),
-        ([3, 3, 3], r"a: has pictures of one class only \(immature granulocyte\)"),
-        ([0, 0, 1, 1, 4, 6], "a: has a single picture of lymphocyte, neutrophil"),
-    ],
-)
-def test_what_nothing_can_learn_from_is_refused(labels: list[int], sentence: str) -> None:
-    with pytest.raises(InputError, match=sentence):
-        require_trainable(made(labels))
-
-
-def test_two_classes_of_two_are_enough() -> None:
-    require_trainable(made([0, 0, 7, 7]))
 
 
 def test_reading_imports_nothing_heavy(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Read pictures of cells from whatever they come in: `load` -> `Cells`."""
 
 from hemascope.data.cells import SPLITS, UNKNOWN_LABEL, Cells, Images, Pictures, PictureView
-from hemascope.data.checks import require_trainable
 from hemascope.data.classes import CLASS_NAMES, class_of
 from hemascope.data.folder import find_pictures, load_pictures
 from hemascope.data.hashes import pixel_hashes
@@ -27,6 +26,5 @@ __all__ = [
     "load",
     "load_pictures",
     "pixel_hashes",
-    "require_trainable",
     "save_npz",
 ]
