@@ -53,7 +53,9 @@ def test_the_main_job_from_a_sample_to_predictions(
     assert "test accuracy" in told
     assert "weakest classes" in told
     assert command("evaluate", "run", "cells.npz", "--out", "scores") == 0
-    assert "trained this model" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "trained this model" in told
+    assert "stand under several labels" in told
     assert Path("scores/metrics.json").is_file()
     assert command("predict", "cells.npz", "--model", "run") == 0
     table = pd.read_csv("predictions.csv")
@@ -76,7 +78,14 @@ def test_preview_draws_and_trains_nothing(command: Command, recipe_file: Path, d
     assert [path.name for path in Path("look").iterdir()] == ["preview.png"]
 
 
-def test_doctor_names_the_installation(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_names_the_installation_and_what_to_type(
+    command: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hemascope.doctor.TRAIN", ("torch", "a-package-that-is-not-there"))
+    assert command("doctor") == 0
+    told = capsys.readouterr().out
+    assert "pip install 'hemascope[train]'" in told
+    monkeypatch.undo()
     assert command("doctor") == 0
     told = capsys.readouterr().out
     assert "torch" in told

@@ -267,6 +267,7 @@ def download(
 def doctor() -> None:
     """Say what is installed, on what machine, with which models, and how to get what is missing."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from hemascope.doctor import examine
@@ -274,8 +275,8 @@ def doctor() -> None:
     table = Table(show_header=False, box=None, padding=(0, 1))
     for finding in examine():
         mark = "[green]ok[/green]" if finding.well else "[yellow]--[/yellow]"
-        advice = f"\n[yellow]→ {finding.advice}[/yellow]" if finding.advice else ""
-        table.add_row(mark, f"[bold]{finding.subject}[/bold]", finding.found.replace("[", r"\[") + advice)
+        advice = f"\n[yellow]→ {escape(finding.advice)}[/yellow]" if finding.advice else ""
+        table.add_row(mark, f"[bold]{finding.subject}[/bold]", escape(finding.found) + advice)
     Console().print(table)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hemascope import metrics
+from hemascope.audit.copies import find_copies
 from hemascope.data import Cells, Images, load, pixel_hashes
 from hemascope.errors import InputError
 from hemascope.files import replacing, write_json
@@ -115,6 +116,12 @@ def evaluate(
             )
     mistakes = confident_mistakes(probabilities[kept], cells.labels[kept], cells.ids[kept], cells.class_names)
     scores["confident_mistakes"] = [{**mistake, "row": int(kept[mistake["row"]])} for mistake in mistakes]
+    verdict = find_copies(cells, hashes).verdict[kept]
+    if doubtful := int(np.isin(verdict, ("not_a_cell", "copy_other_label")).sum()):
+        found.append(
+            f"{source}: {doubtful:,} of the pictures scored stand under several labels, so no answer can be right; "
+            "hemascope audit names them, and --apply writes the file without them."
+        )
     if warning := constant_class_warning(probabilities, cells.class_names):
         found.append(f"{source}: {warning}")
     return Evaluation(scores, _table(cells, probabilities, seen), tuple(found))

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from hemascope.data import SPLITS, Cells
 from hemascope.data.hashes import pixel_hashes
@@ -75,6 +73,9 @@ def _units(cells: Cells, hashes: NDArray[Any]) -> NDArray[np.int64]:
 
     Units are numbered by their first row, so that the split does not depend on how pixels are hashed.
     """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     count = len(cells)
     units = np.unique(hashes, return_inverse=True)[1].astype(np.int64)
     if cells.groups is not None:
@@ -92,6 +93,8 @@ def _assign(
     units: NDArray[np.int64], labels: NDArray[np.int64], wanted: Mapping[str, float], seed: int, cells: Cells
 ) -> NDArray[np.str_]:
     """A split name for each row: whole units at a time, the share of every class as near to `wanted` as they allow."""
+    from scipy.sparse import coo_array
+
     names = np.array(list(wanted), dtype="<U11")
     classes, label = np.unique(labels, return_inverse=True)
     _, unit, size = np.unique(units, return_inverse=True, return_counts=True)
