@@ -305,13 +305,18 @@ def _load(data: Path, class_map: list[str] | None, group_by: str | None, crop: i
 
 
 def _print_table(table: Any) -> None:
+    """The columns that a choice is made by, on as many characters as they need; the CSV holds the rest."""
     from rich.console import Console
     from rich.table import Table
 
+    hidden = ("_low", "_high", "balanced_accuracy", "parameters")
+    columns = [name for name in table.columns if not str(name).endswith(hidden)]
     shown = Table()
-    for column in table.columns:
-        shown.add_column(str(column).replace("_", " "), justify="right" if table[column].dtype.kind in "fi" else "left")
-    for row in table.itertuples(index=False):
+    for column in columns:
+        numbers = table[column].dtype.kind in "fi"
+        title = str(column) if str(column).startswith("accuracy on") else str(column).replace("_", " ")
+        shown.add_column(title, justify="right" if numbers else "left", overflow="fold")
+    for row in table[columns].itertuples(index=False):
         shown.add_row(*(_cell(value) for value in row))
     Console().print(shown)
 
