@@ -1,7 +1,10 @@
 """What the audit finds and what it costs: `audit.py` for everything, `audit.py near growth` for some of the sections.
 
-The data are sought in ../shared beside the checkout. The last line printed is one line of JSON with every figure.
-HEMASCOPE_BENCH_PEERS may name the Python of an environment that has cleanvision and imagededup, to be timed as well.
+The data are sought in ../shared beside the checkout. A million pictures are tried only when everything is asked for.
+The last line printed is one line of JSON with every figure.
+
+HEMASCOPE_BENCH_PEERS may name the Python of an environment that has cleanvision and imagededup, to be timed as well:
+cleanvision with all it looks for but near copies, imagededup with its perceptual hash, each in one process.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ from hemascope.data import Cells, load, pixel_hashes
 Figures = dict[str, Any]
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+MAKE_CHALLENGE = SHARED / "scripts" / "make_challenge.py"
 SEEDS = (9001, 9002, 9003)
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 SIZES = (10_000, 100_000, 1_000_000)
@@ -82,7 +86,12 @@ class Data:
     def files(self) -> Path:
         """The folder with training_set.npz and public_test.npz."""
         _say("  making the challenge file")
-        subprocess.run([sys.executable, SHARED / "scripts" / "make_challenge.py", self.folder], check=True)
+        command = [sys.executable, str(MAKE_CHALLENGE), str(self.folder)]
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["it did not say why"])[-1]
+            _say(f"The data cannot be made: {MAKE_CHALLENGE.name} failed ({reason}); repair what it names.")
+            raise SystemExit(2)
         return self.folder
 
     @cached_property
@@ -282,6 +291,7 @@ def speed(data: Data) -> Figures:
     figures["near_copies"]["hemascope, reading PNG too"] = _cpu_seconds(lambda: near_copies(load(folder)))
     missed = []
     for peer, of, least in (("cleanvision", "copies_and_statistics", 10), ("imagededup", "near_copies", 5)):
+        _say(f"  {peer} on the same pictures as files")
         done = subprocess.run([python, "-c", PEERS[peer], folder], capture_output=True, text=True, check=False)
         told = [line for line in done.stdout.splitlines() if line.startswith("FIGURES")]
         if not told:
@@ -383,7 +393,7 @@ def main() -> int:
     if unknown := [name for name in asked if name not in names]:
         parser.error(f"there is no section '{unknown[0]}'; the sections are {', '.join(names)}.")
     wanted = asked or names
-    if wanted != ["growth"] and not (SHARED / "scripts" / "make_challenge.py").is_file():
+    if wanted != ["growth"] and not MAKE_CHALLENGE.is_file():
         print(f"The data are not there: {SHARED} has no scripts/make_challenge.py; put them there, or run 'growth'.")
         return 2
     if any(os.environ.get(name) != value for name, value in ONE_THREAD.items()):

@@ -97,7 +97,7 @@ def train(
         from hemascope.files import new_folder
 
         new_folder(out)
-    pipeline.training_options(seed, device, precision, max_minutes)
+    pipeline.require_training()
     cells = _load(data, class_map, group_by, crop)
     further = None if test is None else _load(test, class_map, None, crop)
     if preview:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -79,26 +80,35 @@ def train(
     `test` too; they are then left out of training or of the score. Raises InputError before anything is written when
     the input is bad.
     """
-    options = training_options(seed, device, precision, max_minutes)
+    require_training()
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     run = open_run(out, resume)
     further = None if test is None else test if isinstance(test, Cells) else load(test)
     cells = data if isinstance(data, Cells) else load(data)
     prepared = prepare(cells, seed=seed, further=further, allow_leaks=allow_leaks, say=say)
+    options = training_options(seed, device, precision, max_minutes)
     fit(prepared, chosen, run, options, say)
     score_run(run, prepared, further=further, score_test=score_test, say=say)
     return run
 
 
+def require_training() -> None:
+    """Raise InputError when what training needs is not installed; a quick look, as torch takes seconds to import."""
+    for name in ("torch", "torchvision", "timm", "lightning_fabric", "safetensors", "onnx", "onnxscript"):
+        if importlib.util.find_spec(name) is None:
+            raise InputError(
+                f"training needs the package '{name}', which is not installed; run: pip install 'hemascope[train]'."
+            )
+
+
 def training_options(seed: int, device: str, precision: str, max_minutes: float | None) -> Options:
-    """The options of a training, checked. Raises InputError when training is not installed."""
-    try:
-        from hemascope.train import Options
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"training needs the package '{error.name}', which is not installed; run: pip install 'hemascope[train]'."
-        ) from error
-    return Options(seed=seed, device=device, precision=precision, max_minutes=max_minutes)
+    """The options of a training. Raises InputError when it is not installed, or a device cannot be had."""
+    require_training()
+    from hemascope.train import Options, describe_device
+
+    options = Options(seed=seed, device=device, precision=precision, max_minutes=max_minutes)
+    describe_device(options)
+    return options
 
 
 def prepare(

@@ -13,7 +13,7 @@ from hemascope import figures
 from hemascope.augment.draws import permutation
 from hemascope.data import Cells, load
 from hemascope.files import new_folder
-from hemascope.pipeline import Prepared, Say, fit, prepare, score_run, training_options
+from hemascope.pipeline import Prepared, Say, fit, prepare, require_training, score_run, training_options
 from hemascope.recipe import Recipe
 from hemascope.run import open_run, write_table
 
@@ -52,9 +52,10 @@ def compare_recipes(
     folder = Path(out)
     if not resume:
         new_folder(folder)
-    options = training_options(seed, device, precision, max_minutes)
+    require_training()
     cells = data if isinstance(data, Cells) else load(data)
     prepared = prepare(cells, seed=seed, further=test, allow_leaks=allow_leaks, say=say)
+    options = training_options(seed, device, precision, max_minutes)
     found: dict[str, dict[str, Any]] = {}
     for recipe in recipes:
         say(f"— {recipe.name}: {recipe.description}")
@@ -104,9 +105,10 @@ def learning_curve(
     folder = Path(out)
     if not resume:
         new_folder(folder)
-    options = training_options(seed, device, precision, max_minutes)
+    require_training()
     cells = data if isinstance(data, Cells) else load(data)
     prepared = prepare(cells, seed=seed, allow_leaks=allow_leaks, say=say)
+    options = training_options(seed, device, precision, max_minutes)
     rows = []
     for share in SHARES:
         part = _share(prepared, share, seed)

@@ -27,16 +27,16 @@ def cells(images: NDArray[np.uint8], labels: list[int] | None = None, source: st
 
 @pytest.fixture(scope="module")
 def drawn() -> NDArray[np.uint8]:
-    return np.asarray(draw_cells(160, seed=3).images)
+    return np.asarray(draw_cells(80, seed=3).images)
 
 
 def test_planted_near_copies_are_found_and_described(drawn: NDArray[np.uint8]) -> None:
-    images, pairs, kinds = plant(drawn, 80, seed=1)
+    images, pairs, kinds = plant(drawn, 70, seed=1)
     found = near_copies(cells(images))
     assert found.columns.tolist() == ["row", "other_row", "id", "other_id", "similarity", "transform", "other_label"]
     got = dict(zip(zip(found["row"], found["other_row"], strict=True), found["transform"], strict=True))
     planted = {(int(row), int(other)): kind for (row, other), kind in zip(pairs, kinds, strict=True)}
-    assert len(got.keys() & planted.keys()) >= 78
+    assert len(got.keys() & planted.keys()) > 68
     assert not got.keys() - planted.keys()
     assert found["similarity"].between(0.96, 1).all()
     assert found["id"][0] == f"a.npz#{found['row'][0]}"
@@ -49,7 +49,7 @@ def test_planted_near_copies_are_found_and_described(drawn: NDArray[np.uint8]) -
 
 
 def test_the_same_table_every_time(drawn: NDArray[np.uint8]) -> None:
-    images, *_ = plant(drawn[:60], 20, seed=2)
+    images, *_ = plant(drawn[:40], 20, seed=2)
     first, second = near_copies(cells(images)), near_copies(cells(images))
     assert first.equals(second)
 
@@ -102,9 +102,9 @@ def test_blank_pictures_are_not_each_others_copies() -> None:
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real cells are not here")
 def test_real_cells() -> None:
-    coded = pq.read_table(REAL / "test.parquet")["image"].to_pylist()[:700]
+    coded = pq.read_table(REAL / "test.parquet")["image"].to_pylist()[:300]
     images = np.stack([np.asarray(Image.open(io.BytesIO(one["bytes"]))) for one in coded])
-    images, pairs, _ = plant(images, 120, seed=4)
+    images, pairs, _ = plant(images, 60, seed=4)
     found = near_copies(cells(images))
     got = set(zip(found["row"], found["other_row"], strict=True))
     planted = {(int(row), int(other)) for row, other in pairs}

@@ -39,7 +39,7 @@ NEIGHBOURS = 4
 _SMALL_SIDE, _FINE_SIDE, _PIXEL_SIDE = 48, 32, 64
 _COARSE_AGREEMENT, _FINE_AGREEMENT = 0.86, 0.96
 """What a candidate must reach in the two quick alignments to be compared by pixels; copies reach 0.87 and 0.99."""
-_METRIC_SAMPLES, _METRIC_DIMENSIONS = 1_500, 64
+_METRIC_SAMPLES, _SAMPLES_A_ROW, _METRIC_DIMENSIONS = 1_500, 4, 64
 _EXACT_SEARCH = 50_000
 _BLOCK, _SPECTRA_BLOCK = 256, 8_192
 # Lightness and two differences of colours.
@@ -73,19 +73,12 @@ def near_copies(
     else:
         against_hashes = pixel_hashes(against) if against_hashes is None else against_hashes
         exact = same_pixels(np.concatenate([hashes, against_hashes]), cells, against)
-    rows = _first_rows(exact[: len(cells)])
-    metric = _metric(cells, rows)
-    small, places = _described(cells, rows, metric)
-    if against is None:
-        other, other_rows, other_small = cells, rows, small
-        pairs = _nearest(places, None, neighbours)
-    else:
-        other, other_rows = against, _first_rows(exact[len(cells) :])
-        other_small, other_places = _described(against, other_rows, metric)
-        pairs = _nearest(places, other_places, neighbours)
-        pairs = pairs[exact[rows[pairs[:, 0]]] != exact[len(cells) + other_rows[pairs[:, 1]]]]
-
-    pairs, overlay = _aligned(small, other_small, pairs)
+    other = cells if against is None else against
+    exact_here, exact_there = exact[: len(cells)], exact[-len(other) :] if len(other) else exact[:0]
+    rows, other_rows = _first_rows(exact_here), _first_rows(exact_there)
+    pairs, overlay = _candidates(cells, rows, other, other_rows, neighbours)
+    different = exact_here[rows[pairs[:, 0]]] != exact_there[other_rows[pairs[:, 1]]]
+    pairs, overlay = pairs[different], overlay.take(different)
     similarity, words = _compared(cells, other, rows[pairs[:, 0]], other_rows[pairs[:, 1]], overlay)
     found = pd.DataFrame(
         {
@@ -122,6 +115,20 @@ def near_copy_groups(groups: NDArray[np.int64], pairs: pd.DataFrame) -> NDArray[
 
 def _first_rows(groups: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.sort(np.unique(groups, return_index=True)[1])
+
+
+def _candidates(
+    cells: Cells, rows: NDArray[np.int64], other: Cells, other_rows: NDArray[np.int64], neighbours: int
+) -> tuple[NDArray[np.int64], Overlay]:
+    """The pairs of positions in rows and other_rows that the quick alignments leave: int64 (pairs, 2), and how."""
+    if not len(rows) or not len(other_rows):
+        return np.zeros((0, 2), np.int64), Overlay.plain(0)
+    metric = _metric(cells, rows)
+    small, places = _described(cells, rows, metric)
+    if other is cells:
+        return _aligned(small, small, _nearest(places, None, neighbours))
+    other_small, other_places = _described(other, other_rows, metric)
+    return _aligned(small, other_small, _nearest(places, other_places, neighbours))
 
 
 def _square(images: Images) -> Images:
@@ -169,14 +176,12 @@ def _metric(cells: Cells, rows: NDArray[np.int64]) -> Floats:
     from scipy.linalg import eigh
 
     rng = np.random.default_rng(0)
-    some = np.resize(rng.permutation(rows), _METRIC_SAMPLES) if len(rows) else rows
+    some = np.resize(rng.permutation(rows), min(_METRIC_SAMPLES, _SAMPLES_A_ROW * len(rows)))
     plain, changed = [], []
     for start in range(0, len(some), _BLOCK):
         images = cells.images[some[start : start + _BLOCK]]
         plain.append(_description(_channels(_shrunk(images))))
         changed.append(_description(_channels(_disturbed(images, rng))))
-    if not plain:
-        return np.zeros((1, 1), np.float32)
     one, other = np.concatenate(plain).astype(np.float64), np.concatenate(changed).astype(np.float64)
     within = (one - other).T @ (one - other) / (2 * len(one))
     within += (1e-2 * np.trace(within) / len(within) + 1e-12) * np.eye(len(within))
@@ -214,8 +219,6 @@ def _nearest(places: Floats, other: Floats | None, neighbours: int) -> NDArray[n
     import faiss
 
     stored = places if other is None else other
-    if not len(places) or not len(stored):
-        return np.zeros((0, 2), np.int64)
     index: Any = faiss.IndexFlatL2(places.shape[1])
     if len(stored) > _EXACT_SEARCH:
         regions = int(4 * np.sqrt(len(stored)))

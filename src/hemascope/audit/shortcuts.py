@@ -197,7 +197,8 @@ def _area_error(area: float, positives: int, negatives: int) -> float:
 def _as_numbers(values: NDArray[Any]) -> Floats:
     """Words become the rank of their frequency, so that a tree can part the common ones from the rare."""
     if values.dtype.kind in "biuf":
-        return np.asarray(values, np.float32)
+        numbers = np.asarray(values, np.float32)
+        return np.where(np.isfinite(numbers), numbers, np.float32(np.nan))
     words, place, counts = np.unique(values.astype(str), return_inverse=True, return_counts=True)
     rank = np.empty(len(words), np.float32)
     rank[np.argsort(-counts, kind="stable")] = np.arange(len(words))
