@@ -184,13 +184,15 @@ def test_splits_of_one_set_leak_to_each_other(tmp_path: Path) -> None:
 
 
 def test_a_suspect_label_stands_beside_what_the_picture_looks_like(plain: Audit, tmp_path: Path) -> None:
-    suspect = plain.findings.iloc[-1]
-    assert suspect["is_label_suspect"]
-    source = Page(write_audit_report(plain, tmp_path)).source
+    findings = plain.findings.copy()
+    findings.loc[7, ["is_label_suspect", "label_suspect_score", "suggested_label"]] = [True, 0.125, "basophil"]
+    source = Page(write_audit_report(replace(plain, findings=findings), tmp_path)).source
     section = source.split('<section id="label_suspect"')[1].split("</section>")[0]
-    assert f"<b>{suspect['label']} <span" in section
-    assert f"</span> {suspect['suggested_label']}</span>" in section
-    assert suspect["id"] in section
+    assert f"<b>{findings.loc[7, 'label']} <span" in section
+    assert "</span> basophil</span>" in section
+    assert str(plain.cells.ids[7]) in section
+    assert "score 0.125" in section
+    assert "One picture." in section
 
 
 def test_unreadable_files_are_listed(page: Page) -> None:

@@ -46,7 +46,8 @@ def test_the_description_knows_no_pose_and_no_gain_but_tells_pictures_apart() ->
     plain = description([spectra(PLANES)])
     assert plain.dtype == np.float32
     for pose in range(POSES):
-        changed = description([spectra(np.ascontiguousarray(posed(PLANES, pose)) * 0.5 + 20)])
+        darker = np.ascontiguousarray(posed(PLANES, pose) / 2 + 20, np.float32)
+        changed = description([spectra(darker)])
         np.testing.assert_allclose(changed, plain, atol=1e-4)
     between = np.linalg.norm(plain[:, None] - plain[None], axis=2)
     assert between[~np.eye(len(plain), dtype=bool)].min() > 0.1

@@ -8,6 +8,7 @@ so that cells that merely look alike do not count.
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,15 +17,7 @@ from PIL import Image
 
 from hemascope.audit.alignment import fine_overlay, in_words, likeness, sampled
 from hemascope.audit.copies import copy_groups, label_name, same_pixels
-from hemascope.audit.spectra import (
-    ZOOMS,
-    Floats,
-    Overlay,
-    coarse_overlay,
-    description,
-    packed,
-    spectra,
-)
+from hemascope.audit.spectra import ZOOMS, Floats, Overlay, coarse_overlay, description, packed, spectra
 from hemascope.data.cells import Cells, Images
 from hemascope.data.hashes import pixel_hashes
 from hemascope.resize import resize, resize_weights
@@ -42,6 +35,8 @@ _COARSE_AGREEMENT, _FINE_AGREEMENT = 0.86, 0.96
 _METRIC_SAMPLES, _SAMPLES_A_ROW, _METRIC_DIMENSIONS = 1_500, 4, 64
 _EXACT_SEARCH = 50_000
 _BLOCK, _SPECTRA_BLOCK = 256, 8_192
+# Pictures are read so many values at a time.
+_READ_VALUES = 2**24
 # Lightness and two differences of colours.
 _CHANNELS = np.array([[1 / 3, 1 / 3, 1 / 3], [1, -1, 0], [-0.5, -0.5, 1]], np.float32)
 
@@ -131,6 +126,13 @@ def _candidates(
     return _aligned(small, other_small, _nearest(places, other_places, neighbours))
 
 
+def _blocks(count: int, *sets: Cells) -> Iterator[slice]:
+    """Parts of `count` rows, small enough for the larger pictures of the sets."""
+    values = max(int(np.prod(cells.images.shape[1:])) for cells in sets)
+    size = min(max(_READ_VALUES // values, 1), _BLOCK)
+    return (slice(start, start + size) for start in range(0, count, size))
+
+
 def _square(images: Images) -> Images:
     height, width = images.shape[1:3]
     return images if height == width else resize(images, max(height, width))
@@ -158,8 +160,7 @@ def _described(cells: Cells, rows: NDArray[np.int64], metric: Floats) -> tuple[I
     """The lightness of the rows at the small side, uint8, and where they stand in the metric: (n, dimensions)."""
     small = np.empty((len(rows), _SMALL_SIDE, _SMALL_SIDE), np.uint8)
     places = np.empty((len(rows), metric.shape[1]), np.float32)
-    for start in range(0, len(rows), _BLOCK):
-        block = slice(start, start + _BLOCK)
+    for block in _blocks(len(rows), cells):
         channels = _channels(_shrunk(cells.images[rows[block]]))
         small[block] = channels[0] + 0.5
         places[block] = _description(channels) @ metric
@@ -170,16 +171,16 @@ def _metric(cells: Cells, rows: NDArray[np.int64]) -> Floats:
     """The directions of descriptions in which pictures differ most for what a near copy differs: (features, d).
 
     A sample of the pictures is recompressed, shifted, zoomed and brightened; what that does to descriptions is the
-    unit of distance.
-    Fisher, The use of multiple measurements in taxonomic problems, 1936.
+    unit of distance. Fisher, The use of multiple measurements in taxonomic
+    problems, 1936.
     """
     from scipy.linalg import eigh
 
     rng = np.random.default_rng(0)
     some = np.resize(rng.permutation(rows), min(_METRIC_SAMPLES, _SAMPLES_A_ROW * len(rows)))
     plain, changed = [], []
-    for start in range(0, len(some), _BLOCK):
-        images = cells.images[some[start : start + _BLOCK]]
+    for block in _blocks(len(some), cells):
+        images = cells.images[some[block]]
         plain.append(_description(_channels(_shrunk(images))))
         changed.append(_description(_channels(_disturbed(images, rng))))
     one, other = np.concatenate(plain).astype(np.float64), np.concatenate(changed).astype(np.float64)
@@ -270,8 +271,7 @@ def _compared(
 ) -> tuple[NDArray[np.float64], list[str]]:
     """The similarity of each pair by its pixels, and what makes the first of the second, in words."""
     similarity, words = [np.zeros(0)], []
-    for start in range(0, len(rows), _BLOCK):
-        block = slice(start, start + _BLOCK)
+    for block in _blocks(len(rows), cells, other):
         one, two = _lightness(cells.images[rows[block]]), _lightness(other.images[other_rows[block]])
         best = fine_overlay(one, two, overlay.take(block), side=_PIXEL_SIDE)
         found = likeness(one, two, best, side=_PIXEL_SIDE)
