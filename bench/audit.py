@@ -69,7 +69,7 @@ def spent():
     return sum(part.ru_utime + part.ru_stime for part in parts)
 before = spent()
 method = PHash(verbose=False)
-codes = method.encode_images(image_dir=sys.argv[1], num_enc_workers=0)
+codes = method.encode_images(image_dir=sys.argv[1], recursive=True, num_enc_workers=0)
 found = method.find_duplicates(encoding_map=codes, num_dist_workers=0)
 print("\\nFIGURES", spent() - before, sum(map(len, found.values())) // 2)
 """,
@@ -281,9 +281,10 @@ def speed(data: Data) -> Figures:
         return figures | {"missed": []}
 
     folder = data.folder / "png"
-    folder.mkdir()
-    for row, picture in enumerate(np.asarray(cells.images)):
-        Image.fromarray(picture).save(folder / f"{row:05}.png", compress_level=1)
+    for name in cells.class_names:
+        (folder / name).mkdir(parents=True)
+    for row, (picture, label) in enumerate(zip(np.asarray(cells.images), cells.labels, strict=True)):
+        Image.fromarray(picture).save(folder / cells.class_names[label] / f"{row:05}.png", compress_level=1)
     # The peers read files; reading the same ones counts here for us too.
     figures["copies_and_statistics"]["hemascope, reading PNG too"] = _cpu_seconds(
         lambda: statistics_and_copies(load(folder))

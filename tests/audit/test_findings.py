@@ -92,6 +92,12 @@ def test_cells_without_labels_are_audited_too(drawn: Cells) -> None:
     assert len(table) == len(drawn)
 
 
+def test_too_few_pictures_for_a_judgement_are_no_error(drawn: Cells) -> None:
+    table = audit(drawn.take(np.arange(20))).findings
+    assert len(table) == 20
+    assert not table["is_label_suspect"].any()
+
+
 def test_a_model_may_judge_the_labels(drawn: Cells) -> None:
     sure = np.full((len(drawn), 8), 0.01)
     sure[np.arange(len(drawn)), drawn.labels] = 0.93

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hemascope.audit.copies import Copies, find_copies, label_name, leaks
 from hemascope.audit.features import cell_features, picture_statistics
-from hemascope.audit.labels import find_label_suspects, out_of_sample_probabilities
+from hemascope.audit.labels import find_label_suspects, judged_rows, out_of_sample_probabilities
 from hemascope.audit.near_copies import near_copies, near_copy_groups
 from hemascope.audit.outliers import OutlierThresholds, find_outliers
 from hemascope.audit.shape import Finding, shape_of_set
@@ -87,19 +87,23 @@ def audit(
     leaked = _all_leaks(cells, against, hashes)
     near = pd.concat(
         [
-            near_copies(cells, hashes=hashes).assign(where=cells.source),
-            *(near_copies(cells, against=other, hashes=hashes).assign(where=other.source) for other in against),
+            near_copies(cells, hashes=hashes).assign(where=cells.source, elsewhere=False),
+            *(
+                near_copies(cells, against=other, hashes=hashes).assign(where=other.source, elsewhere=True)
+                for other in against
+            ),
         ],
         ignore_index=True,
     )
-    within = near[near["where"] == cells.source] if len(against) else near
+    within = near[~near["elsewhere"].astype(bool)]
     say("measuring each picture")
     statistics = picture_statistics(cells)
     features = cell_features(cells)
     outliers = find_outliers(cells, statistics, features, thresholds, learn=copies.keep)
     near_group = near_copy_groups(copies.group, within)
     say("judging the labels")
-    if probabilities is None and cells.labelled and len(np.unique(cells.labels)) > 1:
+    judged = judged_rows(cells.labels, len(cells.class_names)) & copies.keep
+    if probabilities is None and len(np.unique(cells.labels[judged])) > 1:
         probabilities = out_of_sample_probabilities(
             features, cells.labels, len(cells.class_names), near_group, learn=copies.keep
         )
@@ -140,7 +144,7 @@ def _table(
         score[issue] = np.where(flag[issue], 1 / copies.copies, 1.0)
     for pair in near.to_dict("records"):
         row, other = pair["row"], pair["other_row"]
-        elsewhere = pair["where"] != cells.source
+        elsewhere = pair["elsewhere"]
         issue = "leak" if elsewhere or _crosses(cells, row, other) else "near_copy"
         label = ", under another label" if pair["other_label"] else ""
         place = f" in {pair['where']}" if elsewhere else ""
@@ -233,11 +237,15 @@ def _told(found: Audit) -> list[Finding]:
         "in brightness; a split must keep them on one side.",
         "leak": f"{counts['leak']:,} rows stand where they must not, in another split or file: {exact_leaks:,} with "
         f"the same pixels, {other_label:,} of them under another label.",
-        "label_suspect": f"{counts['label_suspect']:,} labels are more likely wrong than right; look at them.",
-        "outlier": f"{counts['outlier']:,} pictures are unlike the rest; look at them.",
+        "label_suspect": f"{_number(counts['label_suspect'], 'label')} more likely wrong than right; look.",
+        "outlier": f"{_number(counts['outlier'], 'picture')} unlike the rest; look.",
     }
     told = [Finding(issue, counts[issue], text, True) for issue, text in sentences.items() if counts[issue]]
     if len(found.shortcuts):
         rows = found.shortcuts[found.shortcuts["is_shortcut"]].to_dict("records")
         told += [Finding("shortcut", float(row["gain"]), row["finding"], True) for row in rows]
     return told
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what} is" if count == 1 else f"{count:,} {what}s are"
