@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from hemascope.audit import ADVICE, ISSUES, Audit, audit
 from hemascope.data import Cells, concatenate, load
@@ -90,6 +91,21 @@ def test_cells_without_labels_are_audited_too(drawn: Cells) -> None:
     table = audit(replace(drawn, labels=np.full(len(drawn), -1))).findings
     assert not table["is_label_suspect"].any()
     assert len(table) == len(drawn)
+
+
+def test_a_file_that_gives_the_label_away_is_named(drawn: Cells, tmp_path: Path) -> None:
+    for row in range(len(drawn)):
+        folder = tmp_path / "cells" / drawn.class_names[drawn.labels[row]]
+        folder.mkdir(parents=True, exist_ok=True)
+        quality = 60 if drawn.class_names[drawn.labels[row]] == "monocyte" else 95
+        Image.fromarray(np.asarray(drawn.images)[row]).save(folder / f"{row}.jpg", quality=quality)
+    shortcuts = audit(load(tmp_path / "cells", size=32)).shortcuts.set_index("candidate")
+    assert {"file size", "JPEG quality", "background colour"} <= set(shortcuts.index)
+    assert "picture width" not in shortcuts.index
+    told = shortcuts.loc["JPEG quality"]
+    assert told["is_shortcut"]
+    assert told["class_name"] == "monocyte"
+    assert told["auc"] > 0.99
 
 
 def test_too_few_pictures_for_a_judgement_are_no_error(drawn: Cells) -> None:

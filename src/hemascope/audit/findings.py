@@ -109,9 +109,15 @@ def audit(
         )
     suspects = None if probabilities is None else find_label_suspects(cells, probabilities, learn=copies.keep)
     say("looking for shortcuts")
-    shortcuts = find_shortcuts(cells, background_measures(cells), groups=near_group, learn=copies.keep)
+    facts = _varied(cells)
+    shortcuts = find_shortcuts(cells, background_measures(cells), facts, near_group, copies.keep)
     findings = _table(cells, hashes, copies, near_group, near, leaked, outliers, suspects)
-    return Audit(cells, findings, near, leaked, shortcuts, tuple(shape_of_set(cells, statistics)), statistics)
+    return Audit(cells, findings, near, leaked, shortcuts, tuple(shape_of_set(cells, statistics, facts)), statistics)
+
+
+def _varied(cells: Cells) -> dict[str, NDArray[Any]]:
+    """The facts of the files that differ between pictures: what is the same for all tells nothing."""
+    return {name: values for name, values in cells.facts.items() if len(np.unique(values)) > 1}
 
 
 def _all_leaks(cells: Cells, against: Sequence[Cells], hashes: NDArray[Any]) -> pd.DataFrame:

@@ -72,6 +72,8 @@ class Cells:
     notes: sentences on what reading had to do (resized, rescaled, ...), each said once.
     unreadable: id -> why it could not be read; those pictures are not among the rows.
     jpeg: bool (n,), whether the picture was decoded from JPEG (decoders differ by a grey level), or None for no row.
+    facts: name ("file size", "picture width", "JPEG quality", "mode", ...) -> numbers or words (n,), what is known of
+        each picture's file; NaN or "" where unknown.
     """
 
     images: Pictures
@@ -84,6 +86,7 @@ class Cells:
     notes: tuple[str, ...] = ()
     unreadable: Mapping[str, str] = field(default_factory=dict)
     jpeg: NDArray[np.bool_] | None = None
+    facts: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         rows = len(self.images)
@@ -113,6 +116,7 @@ class Cells:
             split=of(self.split),
             groups=of(self.groups),
             jpeg=of(self.jpeg),
+            facts={name: values[rows] for name, values in self.facts.items()},
         )
 
     def in_split(self, name: str) -> Cells:

@@ -33,16 +33,24 @@ _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEB
 _opening = threading.Lock()
 
 
+# The sum of the luminance table that the JPEG standard (ITU-T T.81, table K.1) gives as an example.
+_LUMINANCE_AT_50 = 3688
+
+
 @dataclass(frozen=True)
 class Decoded:
     """One decoded picture.
 
     pixels: uint8 (height, width, 3). jpeg: whether it was JPEG. several: whether it had further frames, left out.
+    mode: Pillow's name for how the file holds its pixels ("RGB", "L", "P", ...). jpeg_quality: 1 to 100, as its
+    quantisation table tells, or NaN where it was no JPEG.
     """
 
     pixels: Images
     jpeg: bool
     several: bool
+    mode: str
+    jpeg_quality: float
 
 
 def decode(source: bytes | Path) -> Images:
@@ -68,7 +76,8 @@ def decode_picture(source: bytes | Path) -> Decoded:
             several = not jpeg and getattr(image, "n_frames", 1) > 1
             if several:
                 image.seek(0)
-            return Decoded(_rgb(ImageOps.exif_transpose(image)), jpeg, several)
+            mode, quality = image.mode, _jpeg_quality(image)
+            return Decoded(_rgb(ImageOps.exif_transpose(image)), jpeg, several, mode, quality)
     except InputError:
         raise
     except FileNotFoundError as error:
@@ -101,6 +110,15 @@ def _opened(file: BytesIO | Path) -> Image.Image:
             return Image.open(file, formats=_FORMATS)
         finally:
             AvifImagePlugin.DEFAULT_MAX_THREADS = threads
+
+
+def _jpeg_quality(image: Image.Image) -> float:
+    """The quality at which the Independent JPEG Group's encoder would write the file's luminance table."""
+    table = getattr(image, "quantization", {}).get(0)
+    if not table:
+        return float("nan")
+    scale = 100 * sum(table) / _LUMINANCE_AT_50
+    return float(np.clip(5000 / scale if scale > 100 else (200 - scale) / 2, 1, 100))
 
 
 def _check_size(size: tuple[int, int]) -> None:

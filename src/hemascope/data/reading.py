@@ -26,6 +26,10 @@ CHUNK = 256
 MANY = 2000
 
 
+# What is known of each picture's file.
+FACTS = ("file size", "picture width", "picture height", "JPEG quality", "mode")
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One picture to read: where it is and what is known of it. label: a position in CLASS_NAMES, or -1."""
@@ -43,6 +47,7 @@ class _Picture:
     cut: tuple[int, int]
     jpeg: bool
     several: bool
+    facts: tuple[float, float, float, float, str]
 
 
 def read_pictures(
@@ -63,6 +68,7 @@ def read_pictures(
     room: Images | None = None
     kept: list[int] = []
     jpeg: list[bool] = []
+    facts: list[tuple[float, float, float, float, str]] = []
     several: list[str] = []
     shapes: set[tuple[int, int]] = set()
     cuts: set[tuple[int, int]] = set()
@@ -81,6 +87,7 @@ def read_pictures(
         room[len(kept)] = picture.pixels
         kept.append(number)
         jpeg.append(picture.jpeg)
+        facts.append(picture.facts)
         shapes.add(picture.shape)
         cuts.add(picture.cut)
         if picture.several:
@@ -100,6 +107,7 @@ def read_pictures(
         notes=tuple(note for note in told if note),
         unreadable=unreadable,
         jpeg=np.array(jpeg),
+        facts={name: np.array(values) for name, values in zip(FACTS, zip(*facts, strict=True), strict=True)},
     )
 
 
@@ -138,7 +146,9 @@ def _prepared(source: bytes | Path, size: int | None, crop: int | None) -> _Pict
         cut = (pixels.shape[0], pixels.shape[1])
         if size is not None:
             pixels = resize(pixels[None], size)[0]
-        return _Picture(pixels, (height, width), cut, decoded.jpeg, decoded.several)
+        stored = float(source.stat().st_size if isinstance(source, Path) else len(source))
+        facts = (stored, float(width), float(height), decoded.jpeg_quality, decoded.mode)
+        return _Picture(pixels, (height, width), cut, decoded.jpeg, decoded.several, facts)
     except InputError as error:
         return error
 

@@ -78,4 +78,9 @@ def concatenate(parts: Sequence[Cells]) -> Cells:
         notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
         unreadable={name: reason for part in parts for name, reason in part.unreadable.items()},
         jpeg=jpeg,
+        facts={
+            name: np.concatenate([part.facts[name] for part in parts])
+            for name in first.facts
+            if all(name in part.facts for part in parts)
+        },
     )
