@@ -81,3 +81,18 @@ def test_a_model_that_one_answer_for_all_could_match_is_not_believed() -> None:
     assert constant_answer({"per_class": rows}) == {"class": "a", "accuracy": 0.6}
     assert titles({"test": scores(0.62, half=0.05, per_class=rows)})[title] == "care"
     assert title not in titles({"test": scores(0.70, half=0.05, per_class=rows)})
+
+
+def test_a_test_of_few_patients_is_called_that() -> None:
+    one = titles({"test": scores()}, divided(group=["p", "p", "q", "r"], pixel_hash=list("wxyz")))
+    assert one["The test is 1 patient or slide"] == "care"
+    many = pd.DataFrame({"split": ["train"] + ["test"] * 12, "group": [f"p{row}" for row in range(13)]})
+    assert not [title for title in titles({"test": scores()}, many) if title.startswith("The test is 1")]
+
+
+def test_a_model_no_better_than_one_answer_is_not_praised_for_its_confidence() -> None:
+    calibration = {"expected_calibration_error": 0.01}
+    useless = {"test": scores(0.2, calibration=calibration), "baseline": {"class": "neutrophil", "accuracy": 0.2}}
+    assert "Its confidence means something" not in titles(useless)
+    useful = {"test": scores(0.97, calibration=calibration), "baseline": {"class": "neutrophil", "accuracy": 0.2}}
+    assert titles(useful)["Its confidence means something"] == "good"

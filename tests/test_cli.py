@@ -54,7 +54,7 @@ def test_the_main_job_from_a_sample_to_predictions(
     assert "weakest classes" in told
     assert command("evaluate", "run", "cells.npz", "--out", "scores") == 0
     told = capsys.readouterr().out
-    assert "trained this model" in told
+    assert "went into this model" in told
     assert "stand under several labels" in told
     assert Path("scores/metrics.json").is_file()
     assert command("predict", "cells.npz", "--model", "run") == 0
@@ -224,3 +224,27 @@ def test_an_unknown_class_name_is_mapped_by_hand(command: Command, tmp_path: Pat
     assert command("evaluate", finished.folder, "cells") == 2
     assert command("evaluate", finished.folder, "cells", "--map", "mystery=neutrophil") == 0
     assert command("evaluate", finished.folder, "cells", "--map", "mystery") == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (("--device", "tpu"), "expected auto, cpu or cuda"),
+        (("--recipe", "bad.yaml"), "timm has no backbone"),
+        (("--recipe", "quick,quick"), "more than once"),
+    ],
+)
+def test_a_wrong_option_leaves_nothing_behind(
+    command: Command,
+    recipe_file: Path,
+    drawn: Cells,
+    capsys: pytest.CaptureFixture[str],
+    change: tuple[str, str],
+    sentence: str,
+) -> None:
+    save_npz(drawn, "drawn.npz")
+    Path("bad.yaml").write_text(recipe_file.read_text().replace("test_resnet", "tast_resnet"))
+    words = {"--recipe": str(recipe_file), "--out": "run", change[0]: change[1]}
+    assert command("train", "drawn.npz", *(word for pair in words.items() for word in pair)) == 2
+    assert sentence in capsys.readouterr().err
+    assert not Path("run").exists()

@@ -127,7 +127,7 @@ def test_pictures_that_trained_the_model_are_left_out(cells: Cells) -> None:
     assert found.scores["accuracy"] == 54 / 57
     assert found.scores["left_out"] == {"count": 3, "of": 60, "accuracy_with_them": 56 / 60}
     assert found.warnings == (
-        "cells.npz: 3 of these 60 pictures trained this model; they are left out: accuracy 0.9474, with them 0.9333.",
+        "cells.npz: 3 of these 60 pictures went into this model; they are left out: accuracy 0.9474, with them 0.9333.",
     )
     assert np.flatnonzero(found.predictions["left_out"]).tolist() == [0, 3, 40]
     assert [mistake["row"] for mistake in found.scores["confident_mistakes"]] == [31, 32, 55]

@@ -80,7 +80,7 @@ def test_the_report_says_what_it_is(finished: Run) -> None:
 
 def test_an_output_folder_with_something_in_it_is_refused(finished: Run, dirty: Cells, tiny: Tiny) -> None:
     before = finished.metrics.read_bytes()
-    with pytest.raises(InputError, match="exists and is not empty"):
+    with pytest.raises(InputError, match=r"holds a run already; go on with it by --resume"):
         train(dirty, tiny(), finished.folder, say=quiet)
     assert finished.metrics.read_bytes() == before
 

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FEW_PICTURES = 30
+FEW_GROUPS = 10
+"""Patients or slides in the test below which its interval promises too much."""
 WIDE_INTERVAL = 0.05
 
 Check = dict[str, str]
@@ -26,7 +28,7 @@ def reasons_to_believe(metrics: Mapping[str, Any], scored_on: str, split: pd.Dat
         *_better_than_one_answer(scores, metrics.get("baseline") or constant_answer(scores)),
         *_enough(scores),
         *_agreement(metrics, scored_on),
-        *_confidence(scores),
+        *_confidence(scores, metrics.get("baseline") or constant_answer(scores)),
         *_origin(str(metrics.get("weights") or "")),
         *_elsewhere(metrics.get("files") or {}),
     ]
@@ -71,6 +73,14 @@ def _one_side(split: pd.DataFrame | None) -> Iterator[Check]:
                 "good",
                 "No patient or slide stands in two splits",
                 f"Checked for all {total:,} groups that the data name.",
+            )
+        tested = int(split.loc[split["split"] == "test", "group"].nunique())
+        if 0 < tested < FEW_GROUPS:
+            yield _check(
+                "care",
+                f"The test is {tested} patient{'s' if tested > 1 else ''} or slide{'s' if tested > 1 else ''}",
+                "The interval of the accuracy takes pictures as independent, which those of one patient are not: the "
+                "score of new patients may lie far outside it.",
             )
     if "pixel_hash" in split and split["pixel_hash"].notna().any():
         total, crossing = _crossing(split, "pixel_hash")
@@ -146,7 +156,10 @@ def _agreement(metrics: Mapping[str, Any], scored_on: str) -> Iterator[Check]:
             yield _check("good", "The test bears out validation", numbers)
 
 
-def _confidence(scores: Mapping[str, Any]) -> Iterator[Check]:
+def _confidence(scores: Mapping[str, Any], baseline: Mapping[str, Any]) -> Iterator[Check]:
+    if any(_better_than_one_answer(scores, baseline)):
+        # That a model knows how little it knows is nothing to praise it for.
+        return
     error = (scores.get("calibration") or {}).get("expected_calibration_error")
     if error is not None:
         kind = "care" if error > 0.05 else "good"

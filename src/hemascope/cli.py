@@ -87,6 +87,8 @@ def train(
     from hemascope import pipeline
 
     recipes = [_recipe(name.strip(), pretrained, epochs) for name in recipe.split(",") if name.strip()]
+    if repeated := [one.name for one in recipes if sum(one.name == other.name for other in recipes) > 1]:
+        raise InputError(f"--recipe names '{repeated[0]}' more than once; name each recipe once.")
     if (learning_curve or preview) and len(recipes) != 1:
         raise InputError(f"--recipe names {len(recipes)} recipes; --learning-curve and --preview take one.")
     options: dict[str, Any] = {
@@ -133,6 +135,7 @@ def evaluate(
     crop: Crop = None,
 ) -> None:
     """Score a trained model on labelled pictures; those that trained it are left out."""
+    from hemascope.data import NO_GROUPS_NOTE
     from hemascope.evaluate import compare, summary
     from hemascope.evaluate import evaluate as score
     from hemascope.files import new_folder
@@ -141,7 +144,8 @@ def evaluate(
         new_folder(out)
     cells = _load(data, class_map, group_by, crop)
     for note in cells.notes:
-        print(note)
+        if note != NO_GROUPS_NOTE:
+            print(note)
     found = score(model, cells)
     print(summary(found.scores))
     for warning in found.warnings:

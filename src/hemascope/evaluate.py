@@ -111,7 +111,7 @@ def evaluate(
         scores["left_out"] = {"count": int(seen.sum()), "of": len(cells), "accuracy_with_them": with_them}
         if seen.any():
             found.append(
-                f"{source}: {int(seen.sum()):,} of these {len(cells):,} pictures trained this model; they are left "
+                f"{source}: {int(seen.sum()):,} of these {len(cells):,} pictures went into this model; they are left "
                 f"out: accuracy {scores['accuracy']:.4f}, with them {with_them:.4f}."
             )
     mistakes = confident_mistakes(probabilities[kept], cells.labels[kept], cells.ids[kept], cells.class_names)

@@ -44,6 +44,8 @@ def new_folder(path: Path) -> Path:
 
     Raises InputError when something stands there already.
     """
+    if (path / "config.yaml").is_file():
+        raise InputError(f"{path}: holds a run already; go on with it by --resume, or name another folder with --out.")
     if path.is_dir() and any(path.iterdir()):
         raise InputError(f"{path}: the folder exists and is not empty; name another with --out, or remove it first.")
     if path.exists() and not path.is_dir():

@@ -122,11 +122,16 @@ def _head(features: int, recipe: Recipe, classes: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(features, classes))
 
 
-def _create(recipe: Recipe, pretrained: bool) -> nn.Module:
-    if not timm.is_model(recipe.backbone):
+def check_backbone(recipe: Recipe) -> None:
+    """Raise InputError when timm does not know the recipe's backbone."""
+    if recipe.backbone != "none" and not timm.is_model(recipe.backbone):
         near = difflib.get_close_matches(recipe.backbone, timm.list_models(), n=3)
         hint = f"; near it are {', '.join(near)}" if near else "; timm.list_models() lists them"
         raise InputError(f"recipe '{recipe.name}': timm has no backbone '{recipe.backbone}'{hint}.")
+
+
+def _create(recipe: Recipe, pretrained: bool) -> nn.Module:
+    check_backbone(recipe)
     backbone: nn.Module = timm.create_model(recipe.backbone, pretrained=pretrained, num_classes=0)
     return backbone
 

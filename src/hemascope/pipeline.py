@@ -155,8 +155,10 @@ def _leak_sentence(cells: Cells, hashes: NDArray[np.uint64], further: Cells | No
 def fit(prepared: Prepared, recipe: Recipe, run: Run, options: Options, say: Say = print) -> None:
     """Train a recipe on prepared data into a run folder, up to the exported model; goes on where a run stopped."""
     from hemascope.export import export_onnx
+    from hemascope.model import check_backbone
     from hemascope.train import describe_device, train_network, write_history
 
+    check_backbone(recipe)
     config = config_of(recipe, prepared.found, prepared.found_hashes, options.seed, command_line())
     write_config(run, config)
     if run.trained:
