@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hemascope import figures
-from hemascope.augment.draws import permutation
 from hemascope.data import Cells, load
+from hemascope.draws import permutation
 from hemascope.files import new_folder
 from hemascope.pipeline import Prepared, Say, fit, prepare, require_training, score_run, training_options
 from hemascope.recipe import Recipe

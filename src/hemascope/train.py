@@ -21,8 +21,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
-from hemascope import checkpoint
-from hemascope.augment import augment, draws
+from hemascope import checkpoint, draws
+from hemascope.augment import augment
 from hemascope.average import WeightAverage
 from hemascope.data import Cells
 from hemascope.errors import InputError

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from hemascope.augment import families, reference
-from hemascope.augment.families import Draw
+from hemascope.draws import Draw
 from hemascope.recipe import Augmentation
 
 __all__ = ["FAMILIES", "Draw", "augment"]

@@ -2,37 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn.functional import affine_grid, grid_sample
 
-from hemascope.augment import draws
-
-
-@dataclass(frozen=True)
-class Draw:
-    """Where the random numbers of one augmentation step come from."""
-
-    seed: int
-    epoch: int
-    step: str
-
-    def uniform(self, rows: NDArray[np.int64], purpose: str, count: int = 1) -> NDArray[np.float64]:
-        """`count` numbers in [0, 1) for each row: float64 (n, count)."""
-        return draws.uniform(self.seed, self.epoch, rows, f"{self.step}:{purpose}", count)
-
-    def signed(self, rows: NDArray[np.int64], purpose: str, count: int = 1) -> NDArray[np.float64]:
-        """`count` numbers in [-1, 1) for each row: float64 (n, count)."""
-        return 2.0 * self.uniform(rows, purpose, count) - 1.0
-
-    def seeds(self, rows: NDArray[np.int64]) -> list[int]:
-        """One seed below 2**63 for each row."""
-        return [
-            int(word >> np.uint64(1)) for word in draws.words(self.seed, self.epoch, rows, f"{self.step}:seed")[:, 0]
-        ]
+from hemascope.draws import Draw
 
 
 def _mirror(pictures: torch.Tensor) -> torch.Tensor:

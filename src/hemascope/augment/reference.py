@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torchvision.transforms import v2
 
-from hemascope.augment.families import Draw
+from hemascope.draws import Draw
 
 
 def randaugment(pictures: torch.Tensor, rows: NDArray[np.int64], draw: Draw, magnitude: float) -> torch.Tensor:

@@ -7,6 +7,7 @@ device, or on whether a run was interrupted.
 from __future__ import annotations
 
 import zlib
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,3 +49,24 @@ def word(seed: int, epoch: int, step: int, purpose: str) -> int:
 def permutation(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     """The order in which an epoch walks over `count` rows: int64 (count,)."""
     return np.argsort(words(seed, epoch, np.arange(count, dtype=np.int64), "order")[:, 0], kind="stable")
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Where the random numbers of one step of work on pictures come from."""
+
+    seed: int
+    epoch: int
+    step: str
+
+    def uniform(self, rows: NDArray[np.int64], purpose: str, count: int = 1) -> NDArray[np.float64]:
+        """`count` numbers in [0, 1) for each row: float64 (n, count)."""
+        return uniform(self.seed, self.epoch, rows, f"{self.step}:{purpose}", count)
+
+    def signed(self, rows: NDArray[np.int64], purpose: str, count: int = 1) -> NDArray[np.float64]:
+        """`count` numbers in [-1, 1) for each row: float64 (n, count)."""
+        return 2.0 * self.uniform(rows, purpose, count) - 1.0
+
+    def seeds(self, rows: NDArray[np.int64]) -> list[int]:
+        """One seed below 2**63 for each row."""
+        return [int(word >> np.uint64(1)) for word in words(self.seed, self.epoch, rows, f"{self.step}:seed")[:, 0]]

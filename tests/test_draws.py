@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from hemascope.augment import draws
+from hemascope import draws
 
 ROWS = np.arange(4000, dtype=np.int64)
 EXPECTED = [11413401085597433030, 2955918975588165984]
