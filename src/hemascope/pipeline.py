@@ -94,7 +94,7 @@ def train(
 
 def require_training() -> None:
     """Raise InputError when what training needs is not installed; a quick look, as torch takes seconds to import."""
-    for name in ("torch", "torchvision", "timm", "lightning_fabric", "safetensors", "onnx", "onnxscript"):
+    for name in ("torch", "torchvision", "timm", "lightning_fabric", "safetensors", "onnx", "onnxscript", "skl2onnx"):
         if importlib.util.find_spec(name) is None:
             raise InputError(
                 f"training needs the package '{name}', which is not installed; run: pip install 'hemascope[train]'."
@@ -154,47 +154,86 @@ def _leak_sentence(cells: Cells, hashes: NDArray[np.uint64], further: Cells | No
 
 def fit(prepared: Prepared, recipe: Recipe, run: Run, options: Options, say: Say = print) -> None:
     """Train a recipe on prepared data into a run folder, up to the exported model; goes on where a run stopped."""
-    from hemascope.export import export_onnx
     from hemascope.model import check_backbone
-    from hemascope.train import describe_device, train_network, write_history
+    from hemascope.train import describe_device
 
-    check_backbone(recipe)
+    if not recipe.classical:
+        check_backbone(recipe)
     config = config_of(recipe, prepared.found, prepared.found_hashes, options.seed, command_line())
     write_config(run, config)
     if run.trained:
         say(f"{run.folder}: the training is finished already")
         return
-    write_environment(run, describe_device(options))
+    write_environment(run, "cpu" if recipe.classical else describe_device(options))
     write_table(run.removed, prepared.removed)
     write_split(run, prepared.cells, prepared.hashes)
-    trained = train_network(prepared.cells, recipe, run.folder, options, say)
-    write_history(run.history, trained.history)
-    held_out = prepared.cells.in_split("validation")
-    difference = export_onnx(
-        trained.network,
-        run.model / "model.onnx",
-        prepared.cells.class_names,
-        held_out.images[:64],
-        {"recipe": recipe.name, "weights": trained.weights.origin, "version": str(config["version"])},
-    )
-    parameters = sum(parameter.numel() for parameter in trained.network.parameters())
-    from hemascope.checkpoint import save_tensors
-
-    save_tensors(run.model / "weights.safetensors", trained.network.state_dict())
+    stated = {"recipe": recipe.name, "version": str(config["version"])}
+    made = _fit_classical if recipe.classical else _fit_network
+    described = made(prepared.cells, recipe, run, options, stated, say)
     write_json(
         run.model / "model.json",
         {
             "recipe": recipe.name,
             "class_names": list(prepared.cells.class_names),
-            "weights": trained.weights.origin,
-            "parameters": parameters,
-            "stages": trained.stages,
-            "notes": trained.notes,
-            "largest_difference_of_export": difference,
+            **described,
             "purpose": "Research only, not a medical device.",
         },
     )
     shutil.rmtree(run.checkpoint, ignore_errors=True)
+
+
+def _fit_network(
+    cells: Cells, recipe: Recipe, run: Run, options: Options, stated: Mapping[str, str], say: Say
+) -> dict[str, Any]:
+    """Train and export a network; returns what model.json says of it."""
+    from hemascope.checkpoint import save_tensors
+    from hemascope.export import export_onnx
+    from hemascope.train import train_network, write_history
+
+    trained = train_network(cells, recipe, run.folder, options, say)
+    write_history(run.history, trained.history)
+    difference = export_onnx(
+        trained.network,
+        run.model / "model.onnx",
+        cells.class_names,
+        cells.in_split("validation").images[:64],
+        {**stated, "weights": trained.weights.origin},
+    )
+    save_tensors(run.model / "weights.safetensors", trained.network.state_dict())
+    return {
+        "weights": trained.weights.origin,
+        "parameters": sum(parameter.numel() for parameter in trained.network.parameters()),
+        "stages": trained.stages,
+        "notes": trained.notes,
+        "largest_difference_of_export": difference,
+    }
+
+
+def _fit_classical(
+    cells: Cells, recipe: Recipe, run: Run, options: Options, stated: Mapping[str, str], say: Say
+) -> dict[str, Any]:
+    """Fit and export a model from hand-made features; returns what model.json says of it."""
+    from hemascope.classical import fit_classical
+    from hemascope.classical_export import export_classical
+
+    fitted = fit_classical(cells, recipe, options.seed, options.max_minutes, say)
+    difference, parameters = export_classical(
+        fitted.model,
+        run.model / "model.onnx",
+        cells.in_split("validation").images[:64],
+        fitted.held_out,
+        {**stated, "weights": "none"},
+    )
+    return {
+        "weights": "none",
+        "parameters": parameters,
+        "stages": [],
+        "notes": fitted.notes,
+        "features": fitted.model.features,
+        "settings": fitted.chosen,
+        "tried": fitted.tried,
+        "largest_difference_of_export": difference,
+    }
 
 
 def score_run(

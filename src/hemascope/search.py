@@ -75,7 +75,7 @@ def compare_recipes(
         list(found),
         [metrics["validation"]["accuracy"] for metrics in found.values()],
         [tuple(metrics["validation"]["accuracy_interval"]) for metrics in found.values()],
-        [f"{metrics['weights']} weights" for metrics in found.values()],
+        [_origin(str(metrics["weights"])) for metrics in found.values()],
         "validation accuracy",
     )
     return table
@@ -167,6 +167,10 @@ def _share(prepared: Prepared, share: float, seed: int) -> Prepared:
 def _rank(metrics: Mapping[str, Any]) -> tuple[float, float]:
     scores = metrics["validation"]
     return scores["balanced_accuracy"], scores["accuracy"]
+
+
+def _origin(weights: str) -> str:
+    return "hand-made features" if weights == "none" else f"{weights} weights"
 
 
 def _row(name: str, metrics: Mapping[str, Any], chosen: bool) -> dict[str, Any]:
