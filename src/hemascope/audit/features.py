@@ -58,11 +58,12 @@ def over_batches(
 def picture_statistics(cells: Cells, threads: int = THREADS) -> dict[str, Floats]:
     """What can be said of any picture, whatever it shows.
 
-    A grey level is 0.299 red + 0.587 green + 0.114 blue, rounded. Returns a dict from each of STATISTICS to float32
-    (n,):
+    A grey level is 0.299 red + 0.587 green + 0.114 blue, rounded to a whole one. Returns a dict from each of
+    STATISTICS to float32 (n,):
     mean: the mean grey level, 0 to 255;
     contrast: the standard deviation of the grey levels;
-    sharpness: the standard deviation of their Laplacian inside the border, which is small in a blurred picture and large in noise;
+    sharpness: the standard deviation of their Laplacian inside the border, small in a blurred picture and large in
+    noise;
     saturation: the mean of (max - min) / max over the three channels, 0 to 1;
     entropy: of the histogram of grey levels, 0 to 8 bits;
     range: the largest difference between two pixels in one channel, 0 to 255; 0 in a picture of one colour.
