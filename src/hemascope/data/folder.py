@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from hemascope.data.pictures import PICTURE_ENDINGS
 from hemascope.data.reading import Row, read_pictures
 from hemascope.data.text import known_split
 from hemascope.errors import InputError
+
+# Controls, the separators of lines and paragraphs, and what turns the direction of writing.
+_STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def read_folder(
@@ -96,8 +100,10 @@ def is_picture(path: Path) -> bool:
 
 
 def printable(path: Path) -> str:
-    """The path with forward slashes; bytes that are no UTF-8 are spelt out, so that every table can hold it."""
-    return path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """The path with forward slashes; bytes that are no UTF-8, and what would break a line or steer a terminal, are
+    spelt out, so that every table and every screen can hold it."""
+    text = path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return text if text.isprintable() else _STEERING.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def _hidden(name: str) -> bool:
