@@ -164,12 +164,23 @@ def audit(
         list[Path] | None, typer.Option(help="Another set that must not share pictures with it; may be repeated.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="A folder for audit.html and the tables.")] = None,
-    apply: Annotated[Path | None, typer.Option(help="Write the cleaned set here, and removed.csv beside it.")] = None,
+    apply: Annotated[
+        Path | None,
+        typer.Option(help="Write the cleaned set here, in the format it came in, and removed.csv beside it."),
+    ] = None,
     decisions: Annotated[
         Path | None, typer.Option(help="A CSV of pixel_hash, decision (keep, drop, relabel) and label, for --apply.")
     ] = None,
     model: Annotated[
         Path | None, typer.Option(help="A run that was trained on other pictures, to judge labels.")
+    ] = None,
+    outlier: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="How many MADs from the median make an outlier in mean, contrast, sharpness, saturation, entropy or "
+            "distance, or up to how many grey levels a picture is blank; may be repeated.",
+        ),
     ] = None,
     class_map: ClassMap = None,
     group_by: GroupBy = None,
@@ -179,6 +190,8 @@ def audit(
     from hemascope import audit as auditing
     from hemascope.audit import apply as write_cleaned
     from hemascope.audit import read_decisions
+    from hemascope.audit.apply import check_places, without_effect
+    from hemascope.audit.outliers import OutlierThresholds
     from hemascope.audit_report import write_audit_report
     from hemascope.files import new_folder
     from hemascope.predict import probabilities_for
@@ -188,18 +201,27 @@ def audit(
     if decisions is not None and apply is None:
         raise InputError("--decisions says what to write, but --apply does not say where; add --apply CLEAN.npz.")
     decided = None if decisions is None else read_decisions(decisions)
-    if apply is not None and apply.exists():
-        raise InputError(f"{apply}: exists already; name another file with --apply, or remove it first.")
+    thresholds = OutlierThresholds.parsed(outlier or ())
+    if apply is not None and data.exists():
+        check_places(data, apply)
     cells = _load(data, class_map, group_by, crop)
     others = [_load(path, class_map, None, crop) for path in against or ()]
     given = None if model is None else probabilities_for(model, cells)
-    found = auditing(cells, against=others, probabilities=given, say=lambda sentence: print(sentence, file=sys.stderr))
+    found = auditing(
+        cells,
+        against=others,
+        probabilities=given,
+        thresholds=thresholds,
+        say=lambda sentence: print(sentence, file=sys.stderr),
+    )
     for finding in found.sentences:
         print(f"{'!' if finding.care else ' '} {finding.sentence}")
     if out is not None:
         found.write(out)
         print(f"written: {write_audit_report(found, out, against=others)}")
     if apply is not None:
+        for sentence in [] if decided is None else without_effect(found, decided):
+            print(f"! {sentence}")
         gone = write_cleaned(found, data, apply, decided)
         print(f"written: {apply}, less {gone:,} rows; {apply.with_name('removed.csv')} says why")
 
