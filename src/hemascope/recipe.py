@@ -14,7 +14,9 @@ from hemascope.errors import InputError
 
 Optimizer = Literal["lion", "adam", "adamw", "sgd", "rmsprop"]
 Schedule = Literal["constant", "plateau", "cosine", "one_cycle"]
-AugmentationName = Literal["dihedral", "affine", "jitter", "randaugment", "augmix"]
+AugmentationName = Literal[
+    "randaugment", "augmix", "augmix-plain", "dihedral", "affine", "rotate", "zoom", "shift", "shear", "jitter",
+]  # fmt: skip
 
 
 class Part(BaseModel):

@@ -136,11 +136,11 @@ def train_network(cells: Cells, recipe: Recipe, folder: Path, options: Options, 
         while place.epoch < stage.epochs and place.since_best < recipe.early_stopping:
             start = time.monotonic()
             title = f"{recipe.name}, {stage.name} {place.epoch + 1}/{stage.epochs}"
-            batches = _Batches(images, recipe, options.seed, place.total_epochs, steps)
+            batches = _Batches(images, recipe, options.seed, place.total_epochs, steps, fabric.device)
             loss_sum, right = 0.0, 0
             _train_mode(network, stage)
             with Progress(title, steps * batches.size, "images") as progress:
-                for rows, pictures in DataLoader(batches, batch_size=None, num_workers=recipe.workers):
+                for rows, pictures in DataLoader(batches, batch_size=None, num_workers=batches.workers):
                     done = place.step / (steps * stage.epochs)
                     learning_rate = rate * place.cut * SCHEDULES[recipe.schedule](done)
                     loss, correct = step(pictures, labels[rows], learning_rate, place)
@@ -228,10 +228,17 @@ class _Step:
 
 
 class _Batches(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """The augmented batches of one epoch, by number: (rows (size,), pictures uint8 (size, 3, h, w))."""
+    """The augmented batches of one epoch, by number: (rows (size,), pictures uint8 (size, 3, h, w)).
 
-    def __init__(self, images: NDArray[np.uint8], recipe: Recipe, seed: int, epoch: int, steps: int) -> None:
+    Augmented by OpenCV where the network is on the CPU, else on the network's device, which needs no workers.
+    """
+
+    def __init__(
+        self, images: NDArray[np.uint8], recipe: Recipe, seed: int, epoch: int, steps: int, device: torch.device
+    ) -> None:
         self.images, self.recipe, self.seed, self.epoch, self.steps = images, recipe, seed, epoch, steps
+        self.device = device
+        self.workers = recipe.workers if device.type == "cpu" else 0
         self.size = min(recipe.batch_size, len(images))
         self.order = draws.permutation(seed, epoch, len(images))
 
@@ -242,9 +249,19 @@ class _Batches(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         if step >= self.steps:
             raise IndexError(step)
         rows = self.order[step * self.size : (step + 1) * self.size]
-        pictures = torch.from_numpy(self.images[rows]).permute(0, 3, 1, 2)
-        pictures = augment(pictures, rows, self.recipe.augmentation, seed=self.seed, epoch=self.epoch)
-        return torch.from_numpy(rows), pictures
+        pictures = self.images[rows]
+        if self.device.type == "cpu":
+            pictures = augment(
+                pictures,
+                rows,
+                self.recipe.augmentation,
+                seed=self.seed,
+                epoch=self.epoch,
+                threads=int(self.workers > 0),
+            )
+            return torch.from_numpy(rows), torch.from_numpy(pictures).permute(0, 3, 1, 2)
+        moved = torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2)
+        return torch.from_numpy(rows), augment(moved, rows, self.recipe.augmentation, seed=self.seed, epoch=self.epoch)
 
 
 def _train_mode(network: CellClassifier, stage: Stage) -> None:
