@@ -7,20 +7,29 @@ uint8 (n, 3, h, w); both give the same grey levels within the tolerance that the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 Indices = NDArray[np.int64]
 Floats = NDArray[np.float64]
-Fill = Literal["black", "reflect", "background"]
+Fill = Literal["black", "reflect"]
 
 TRUNCATED = -0.498
 """Added before rounding to the nearest where torchvision cuts the fraction off; short of a half, so that whole numbers
 stay what they are."""
+
+NUDGE = 2.0**-11
+"""Of a pixel, added to where the nearest pixel is sought: of two equally near, every device then takes the same one."""
+
+DENSITIES = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)
+"""The optical density of each grey level."""
+
+QUANTILES = ndtri((np.arange(2**16) + 0.5) / 2**16).astype(np.float32)
+"""The normal number that stands for each number below 2**16."""
 
 
 @dataclass(frozen=True)
@@ -105,20 +114,106 @@ class Mix:
     plan: Plan
 
 
-Operation = Warp | Turn | Table | Autocontrast | Equalise | Colour | Sharpen | Mix
+@dataclass(frozen=True)
+class Density:
+    """A linear map of optical densities, the negative logarithms of (level + 1) / 256: matrices (k, 3, 3)."""
+
+    where: Indices
+    matrices: Floats
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Convolution with a kernel of odd sides for each picture, the border mirrored: kernels (k, side, side)."""
+
+    where: Indices
+    kernels: Floats
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A normal number for every pixel and channel, times the deviation at its grey level: deviations (k, 256).
+
+    states: uint64 (k,), from which `draws.stream` has the numbers.
+    """
+
+    where: Indices
+    states: NDArray[np.uint64]
+    deviations: Floats
+
+
+@dataclass(frozen=True)
+class Impulse:
+    """Pixels turned black or white, half of `shares` (k,) each. states: as for Noise."""
+
+    where: Indices
+    states: NDArray[np.uint64]
+    shares: Floats
+
+
+@dataclass(frozen=True)
+class Paint:
+    """A colour laid over the picture: covers uint8 (k, h, w) from 0 (nothing) to 255 (the colour alone).
+
+    colours: (k, 3), or None for the picture's mean colour.
+    """
+
+    where: Indices
+    covers: NDArray[np.uint8]
+    colours: Floats | None
+
+
+@dataclass(frozen=True)
+class Jpeg:
+    """Compressed as JPEG with half the resolution of colour, and read again: qualities (k,), 1 to 100."""
+
+    where: Indices
+    qualities: Indices
+
+
+@dataclass(frozen=True)
+class Pixelate:
+    """Each picture as fewer, larger pixels, the means of what they cover: sides (k, 2), rows and columns of them."""
+
+    where: Indices
+    sides: Indices
+
+
+@dataclass(frozen=True)
+class Blend:
+    """A share of another picture of the batch in the sum: partners (k,) positions, shares (k,) of the partner."""
+
+    where: Indices
+    partners: Indices
+    shares: Floats
+
+
+@dataclass(frozen=True)
+class Paste:
+    """A rectangle taken from another picture of the batch: partners (k,), boxes (k, 4) top, bottom, left, right."""
+
+    where: Indices
+    partners: Indices
+    boxes: Indices
+
+
+Operation = (
+    Warp | Turn | Table | Autocontrast | Equalise | Colour | Density | Sharpen | Filter | Noise | Impulse | Paint | Jpeg
+    | Pixelate | Mix | Blend | Paste
+)  # fmt: skip
 Plan = list[Operation]
 
 
+def nearest(side: int, count: int) -> Indices:
+    """Which of `count` large pixels each of `side` small ones lies in: int64 (side,)."""
+    return np.arange(side) * count // side
+
+
 def placed(plan: Plan, positions: Indices) -> Plan:
-    """The plan for pictures of which the first stands at positions[0] of a larger batch, and so on."""
-    return [replace(operation, where=positions[operation.where]) for operation in plan]
-
-
-def chosen(where: Indices, *parameters: NDArray[Any]) -> tuple[Indices, list[NDArray[Any]]]:
-    """Those parameters that stand at `where`."""
-    return where, [values[where] for values in parameters]
-
-
-def joined(plans: Sequence[Plan]) -> Plan:
-    """One plan after the other."""
-    return [operation for plan in plans for operation in plan]
+    """A plan for some pictures, told by the positions (m,) that they have in a larger batch."""
+    moved: Plan = []
+    for operation in plan:
+        if isinstance(operation, Blend | Paste):
+            operation = replace(operation, partners=positions[operation.partners])
+        moved.append(replace(operation, where=positions[operation.where]))
+    return moved

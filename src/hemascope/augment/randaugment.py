@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hemascope.augment.plan import (
+    NUDGE,
     TRUNCATED,
     Autocontrast,
     Colour,
@@ -37,8 +38,6 @@ RANDAUGMENT = ("Identity", *ALL)
 
 _CODE = {name: code for code, name in enumerate(RANDAUGMENT)}
 _GREY_LEVELS = np.arange(256, dtype=np.float64)
-_NUDGE = 2.0**-11
-"""Of a pixel, to the right and down: of two pixels equally near, every device takes the same one."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +153,7 @@ def _matrices(codes: Indices, levels: Floats, shape: tuple[int, int], ranges: Ra
     for axis, (name, side) in enumerate((("TranslateX", width), ("TranslateY", height))):
         matrices[:, axis, 2] -= np.where(codes == _CODE[name], np.trunc(ranges.reach * side * levels), 0.0)
     if not ranges.smooth:
-        matrices[:, :, 2] += _NUDGE
+        matrices[:, :, 2] += NUDGE
     return matrices
 
 
