@@ -1,0 +1,72 @@
+"""What several corruptions draw with: smooth noise, soft edges, and lengths that grow with the picture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hemascope.data.cells import Images, Rows
+from hemascope.draws import Draw
+
+Plane = NDArray[np.float32]
+
+REFERENCE_SIDE = 224
+
+
+def side(images: Images) -> int:
+    """The shorter side of the pictures in pixels: lengths are told as shares of it."""
+    height, width = images.shape[1:3]
+    return int(min(height, width))
+
+
+def reference_scale(images: Images) -> float:
+    """How many pixels of these pictures one pixel of a 224-pixel picture is."""
+    return side(images) / REFERENCE_SIDE
+
+
+def pixel_grid(height: int, width: int) -> tuple[Plane, Plane]:
+    """Where the pixels lie, x (1, width) and y (height, 1), in pixels from the top left pixel's middle."""
+    return np.arange(width, dtype=np.float32)[None, :], np.arange(height, dtype=np.float32)[:, None]
+
+
+def soft_step(inside: NDArray[np.floating[Any]]) -> Plane:
+    """How much of a pixel an edge covers, when its middle lies `inside` pixels within that edge: 0 to 1.
+
+    Hard edges would flip whole pixels where two machines differ in a last digit; soft ones hardly move.
+    """
+    return np.asarray(np.clip(inside + 0.5, 0.0, 1.0), np.float32)
+
+
+def disc(radius: float) -> Plane:
+    """A filter that spreads light evenly over a disc of that radius in pixels: float32 (k, k), summing to 1.
+
+    Each weight is the share of its pixel that the disc covers, so radii need not be whole.
+    """
+    reach, parts = int(np.ceil(radius - 0.5)), 16
+    fine = (np.arange((2 * reach + 1) * parts) + 0.5) / parts - (reach + 0.5)
+    inside = (fine[None, :] ** 2 + fine[:, None] ** 2 <= radius**2).astype(np.float32)
+    weights = inside.reshape(2 * reach + 1, parts, 2 * reach + 1, parts).sum(axis=(1, 3))
+    return np.asarray(weights / weights.sum(), np.float32)
+
+
+def smooth_noise(draw: Draw, rows: Rows, purpose: str, shape: tuple[int, int], cells: int, octaves: int = 1) -> Plane:
+    """Smooth noise for each row, most of it within -1 to 1: float32 (n, height, width).
+
+    cells: how many bumps lie across a picture. Each further octave has twice as many, half as high.
+    """
+    height, width = shape
+    total = np.zeros((len(rows), height, width), np.float32)
+    for octave in range(octaves):
+        count = cells * 2**octave + 1
+        knots = draw.signed(rows, f"{purpose}:{octave}", count * count).astype(np.float32).reshape(-1, count, count)
+        for plane, lattice in zip(total, knots, strict=True):
+            plane += 0.5**octave * cv2.resize(lattice, (width, height), interpolation=cv2.INTER_CUBIC)
+    return total
+
+
+def levels(values: NDArray[np.floating[Any]]) -> Images:
+    """Grey levels rounded to the nearest whole one within 0 to 255: uint8 of the same shape."""
+    return np.asarray(np.rint(np.clip(values, 0, 255)), np.uint8)
