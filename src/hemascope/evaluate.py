@@ -345,7 +345,7 @@ def copy_groups(cells: Cells, hashes: NDArray[np.uint64]) -> NDArray[Any]:
     return hashes if cells.groups is None else cells.groups
 
 
-def checked_predictions(model: Classifier, images: Images, ids: Sequence[str]) -> NDArray[np.float32]:
+def checked_predictions(model: Classifier, images: Images, ids: NDArray[np.str_]) -> NDArray[np.float32]:
     """What the model gives for some pictures: float32 (n, classes). Raises InputError unless it is probabilities."""
     given = np.asarray(model.predict(images))
     expected = (len(images), len(model.class_names))
