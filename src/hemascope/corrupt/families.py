@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from hemascope.corrupt import colour, matter, optics, sensor
+from hemascope.corrupt import colour, light, matter, optics, sensor, shape
 from hemascope.data.cells import Images
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -89,7 +89,96 @@ _MEDMNIST_C = {
     ),
 }
 
-_HELD_OUT: dict[str, Family] = {}
+_HELD_OUT = {
+    "fog": Family(
+        "held-out",
+        "A pale cloudy veil, as of a wet or dirty lens.",
+        light.fog,
+        {"density": (0.12, 0.22, 0.33, 0.45, 0.58)},
+    ),
+    "vignetting": Family(
+        "held-out",
+        "Dark corners about a middle that lies aside.",
+        light.vignetting,
+        {"loss": (0.18, 0.34, 0.5, 0.68, 0.86)},
+    ),
+    "speckled_illumination": Family(
+        "held-out",
+        "Bright and dark specks of interfering light.",
+        light.speckled_illumination,
+        {"depth": (0.07, 0.14, 0.22, 0.33, 0.46)},
+    ),
+    "uneven_tint": Family(
+        "held-out",
+        "Each colour brighter towards a side of its own, as of a lamp that is not centred.",
+        light.uneven_tint,
+        {"slope": (0.05, 0.1, 0.16, 0.23, 0.31)},
+    ),
+    "stain_transfer": Family(
+        "held-out",
+        "The stain of one of four other laboratories, in optical density.",
+        colour.stain_transfer,
+        {"share": (0.2, 0.4, 0.6, 0.8, 1.0)},
+    ),
+    "local_blur": Family(
+        "held-out",
+        "One ragged region out of focus, the rest sharp.",
+        optics.local_blur,
+        {"sigma": (0.01, 0.017, 0.025, 0.034, 0.044), "radius": (0.2, 0.26, 0.32, 0.38, 0.44)},
+    ),
+    "double_image": Family(
+        "held-out",
+        "A paler ghost of the picture beside it.",
+        optics.double_image,
+        {"shift": (0.03, 0.045, 0.06, 0.08, 0.1), "weight": (0.18, 0.26, 0.34, 0.42, 0.5)},
+    ),
+    "chromatic_aberration": Family(
+        "held-out",
+        "Coloured fringes: red and blue shifted apart and enlarged unequally.",
+        optics.chromatic_aberration,
+        {"shift": (0.007, 0.013, 0.02, 0.028, 0.038)},
+    ),
+    "elastic": Family(
+        "held-out",
+        "Bent as a smear that dried unevenly.",
+        shape.elastic,
+        {"reach": (0.012, 0.022, 0.033, 0.046, 0.06)},
+    ),
+    "stitching": Family(
+        "held-out",
+        "Two tiles of a scan that do not meet: shifted along a seam, one darker.",
+        shape.stitching,
+        {"shift": (0.02, 0.04, 0.065, 0.1, 0.14), "step": (0.02, 0.04, 0.06, 0.09, 0.12)},
+    ),
+    "film_grain": Family(
+        "held-out",
+        "Clumped noise, the same in all colours, strongest in the middle tones.",
+        sensor.film_grain,
+        {"amount": (4, 8, 13, 20, 29)},
+    ),
+    "scan_lines": Family(
+        "held-out",
+        "Even dark lines along rows or columns.",
+        sensor.scan_lines,
+        {"depth": (0.05, 0.11, 0.2, 0.33, 0.5)},
+    ),
+    "fibre": Family(
+        "held-out",
+        "Curved hairs and threads of dust across the picture.",
+        matter.fibre,
+        {
+            "count": (1, 1, 2, 3, 4),
+            "width": (0.012, 0.016, 0.02, 0.024, 0.03),
+            "opacity": (0.4, 0.6, 0.7, 0.8, 0.9),
+        },
+    ),
+    "occlusion": Family(
+        "held-out",
+        "A neighbouring cell over a part of this one: its own copy, turned, moved in from an edge.",
+        matter.occlusion,
+        {"distance": (0.74, 0.64, 0.55, 0.47, 0.4)},
+    ),
+}
 
 FAMILIES: Mapping[str, Family] = {**_MEDMNIST_C, **_HELD_OUT}
 MEDMNIST_C = tuple(_MEDMNIST_C)

@@ -70,3 +70,16 @@ def smooth_noise(draw: Draw, rows: Rows, purpose: str, shape: tuple[int, int], c
 def levels(values: NDArray[np.floating[Any]]) -> Images:
     """Grey levels rounded to the nearest whole one within 0 to 255: uint8 of the same shape."""
     return np.asarray(np.rint(np.clip(values, 0, 255)), np.uint8)
+
+
+def rise(values: NDArray[np.floating[Any]], low: float, high: float) -> Plane:
+    """0 below low, 1 above high and a smooth cubic between."""
+    share = np.clip((values - low) / (high - low), 0.0, 1.0)
+    return np.asarray(share * share * (3 - 2 * share), np.float32)
+
+
+def clear_levels(image: Images) -> NDArray[np.float32]:
+    """The levels of the empty slide, float32 (3,): what only one pixel in fifty exceeds, at least 1."""
+    pixels = image.reshape(-1, 3)
+    place = int(0.98 * (len(pixels) - 1))
+    return np.asarray(np.maximum(np.partition(pixels, place, axis=0)[place], 1), np.float32)

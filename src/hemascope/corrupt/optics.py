@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hemascope.corrupt.fields import disc, reference_scale
+from hemascope.corrupt.fields import disc, levels, pixel_grid, reference_scale, rise, side, smooth_noise
 from hemascope.data.cells import Images, Rows
 from hemascope.draws import Draw
 
@@ -58,3 +58,53 @@ def _streaks(
         place = (row * height + top + low) * width + left + right
         kernels += np.bincount(place.ravel(), share.ravel(), len(kernels))
     return kernels.reshape(-1, height, width).astype(np.float32), anchor
+
+
+def local_blur(images: Images, rows: Rows, draw: Draw, *, sigma: float, radius: float) -> Images:
+    """One region out of focus, as under a drop or where the smear is thick, the rest sharp.
+
+    sigma: of the blur; radius: of the region, whose edge is ragged and soft; both as shares of the side.
+    """
+    height, width = images.shape[1:3]
+    length = side(images)
+    x, y = pixel_grid(height, width)
+    aside = (0.2 * length * draw.signed(rows, "place", 2)).astype(np.float32)[:, :, None, None]
+    apart = np.hypot(x - (width - 1) / 2 - aside[:, 0], y - (height - 1) / 2 - aside[:, 1]) / (radius * length)
+    apart += 0.35 * smooth_noise(draw, rows, "edge", (height, width), 4)
+    shares = 1 - rise(apart, 0.8, 1.2)
+    blurred = np.stack([cv2.GaussianBlur(image, (0, 0), sigma * length) for image in images])
+    return levels(images + (blurred - images.astype(np.float32)) * shares[..., None])
+
+
+def double_image(images: Images, rows: Rows, draw: Draw, *, shift: float, weight: float) -> Images:
+    """The picture and a paler ghost of it beside it, as from a reflection.
+
+    shift: of the ghost, in any direction, as a share of the side. weight: of the ghost, 0 to 1/2.
+    """
+    angles = 2 * np.pi * draw.uniform(rows, "angle")[:, 0]
+    steps = np.rint(shift * side(images) * np.stack([np.cos(angles), np.sin(angles)], axis=1)).astype(np.int64)
+    result = np.empty_like(images)
+    for number, (image, (x, y)) in enumerate(zip(images, steps.tolist(), strict=True)):
+        wide = cv2.copyMakeBorder(image, abs(y), abs(y), abs(x), abs(x), cv2.BORDER_REFLECT_101)
+        ghost = wide[abs(y) - y :, abs(x) - x :][: image.shape[0], : image.shape[1]]
+        result[number] = cv2.addWeighted(image, 1 - weight, ghost, weight, 0)
+    return result
+
+
+def chromatic_aberration(images: Images, rows: Rows, draw: Draw, *, shift: float) -> Images:
+    """Coloured fringes: red and blue shifted apart and enlarged unequally about the middle.
+
+    shift: of red and of blue, opposite ways, as a share of the side; at the edges the enlargement adds as much.
+    """
+    height, width = images.shape[1:3]
+    angles = 2 * np.pi * draw.uniform(rows, "angle")[:, 0]
+    result = images.copy()
+    for image, angle in zip(result, angles, strict=True):
+        for channel, sign in ((0, 1.0), (2, -1.0)):
+            zoom, far = 1 + 2 * sign * shift, sign * shift * side(images)
+            x = (width - 1) / 2 * (1 - zoom) + far * np.cos(angle)
+            y = (height - 1) / 2 * (1 - zoom) + far * np.sin(angle)
+            plane = np.ascontiguousarray(image[..., channel])
+            matrix = np.array([[zoom, 0.0, x], [0.0, zoom, y]])
+            image[..., channel] = cv2.warpAffine(plane, matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101)
+    return result
