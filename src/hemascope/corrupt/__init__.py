@@ -41,7 +41,7 @@ _MIXES = {
 COMPOSITES = tuple(_MIXES)
 
 # How many bytes of pictures are corrupted at a time, so that what is drawn for them fits a processor's cache.
-_STEP_BYTES = 2**21
+_STEP_BYTES = 2**19
 
 
 class Chains(NamedTuple):

@@ -15,6 +15,9 @@ from hemascope.data.cells import Images
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
+# Counts up whenever the code here changes the pixels or draws of any family, so that caches are made anew.
+VERSION = 1
+
 
 @dataclass(frozen=True)
 class Family:
