@@ -14,14 +14,14 @@ import time
 import zlib
 from collections.abc import Iterator
 from hashlib import blake2b
+from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hemascope.corrupt import compose, corrupt
+from hemascope.corrupt import COMPOSITES, compose, corrupt
 from hemascope.corrupt.families import FAMILIES, VERSION
 from hemascope.data.cells import Cells, Images, Rows
 from hemascope.data.hashes import pixel_hashes
@@ -95,6 +95,8 @@ def cache_limit() -> int:
 
 
 def _corrupted(images: Images, name: str, severity: int | None, seed: int, rows: Rows) -> Images:
+    if name in COMPOSITES and severity is not None:
+        raise InputError(f"'{name}' takes no severity, as each of its chains has its own; leave it out.")
     if severity is None and name not in FAMILIES:
         return compose(images, name, seed=seed, rows=rows)
     return corrupt(images, name, severity, seed=seed, rows=rows)  # type: ignore[arg-type]  # None is refused there
@@ -116,30 +118,39 @@ def _entry_name(name: str, severity: int | None, seed: int, rows: Rows, hashes: 
 
 def _read(path: Path, shape: tuple[int, ...]) -> Images | None:
     """The entry, mapped from the disk; None when there is none or its length, header or checksum is wrong."""
+    header, pixels = _header(shape), int(np.prod(shape))
     try:
-        images = np.load(path, mmap_mode="r", allow_pickle=False)
         with path.open("rb") as file:
+            whole = os.fstat(file.fileno()).st_size == len(header) + pixels + _CHECKSUM_BYTES
+            if not whole or file.read(len(header)) != header:
+                return None
             file.seek(-_CHECKSUM_BYTES, os.SEEK_END)
             checksum = int.from_bytes(file.read(), "little")
-        if images.shape != shape or images.dtype != np.uint8 or zlib.crc32(images.reshape(-1).data) != checksum:
+        images = np.memmap(path, np.uint8, "r", len(header), shape)
+        if zlib.crc32(images.reshape(-1).data) != checksum:
             return None
         os.utime(path)
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError):
         return None
-    return np.asarray(images)
+    return images
 
 
 def _write(path: Path, shape: tuple[int, ...], batches: Iterator[Images]) -> None:
     """Write an entry at once: an .npy file and, behind it, the CRC-32 of its pixels."""
-    header: dict[str, Any] = {"descr": "|u1", "fortran_order": False, "shape": shape}
     # Written, not mapped: a full disk then raises an error, where a map would end the process.
     with replacing(path) as temporary, temporary.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
+        file.write(_header(shape))
         checksum = 0
         for images in batches:
             file.write(images.data)
             checksum = zlib.crc32(images.data, checksum)
         file.write(checksum.to_bytes(_CHECKSUM_BYTES, "little"))
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    stream = BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return stream.getvalue()
 
 
 def _make_room(folder: Path, wanted: int) -> bool:

@@ -43,7 +43,7 @@ def film_grain(images: Images, rows: Rows, draw: Draw, *, amount: float) -> Imag
     amount: its standard deviation in the middle tones, in grey levels.
     """
     height, width = images.shape[1:3]
-    sigma = _GRAIN_SIZE * side(images)
+    sigma = max(_GRAIN_SIZE * side(images), 0.5)
     raw = draw.signed(rows, "grain", height * width).astype(np.float32).reshape(-1, height, width)
     grain = np.stack([cv2.GaussianBlur(plane, (0, 0), sigma) for plane in raw])
     # A Gaussian filter leaves of white noise 1 / (2 sqrt(pi) sigma) of its deviation, which is 1 / sqrt(3) here.

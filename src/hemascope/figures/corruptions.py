@@ -19,7 +19,7 @@ def corruption_sheet(
     *,
     names: Sequence[str] | None = None,
     seed: int = 0,
-    beside: int = 1,
+    beside: int = 2,
     density: int = PHOTO_DENSITY,
 ) -> Path:
     """Every family of corruption, a row a family: an original and, right of it, what severities 1 to 5 make of it.
