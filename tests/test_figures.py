@@ -93,6 +93,7 @@ DRAWINGS: dict[str, Callable[[Path, list[str]], Path]] = {
         published={names[0]: 0.2},
         trained_on=names[1:2],
     ),
+    "corruption_sheet": lambda path, names: figures.corruption_sheet(path, pictures(3)),
     "training_curves": lambda path, names: figures.training_curves(path, history(6), {"head": 2, "whole network": 5}),
     "confusion_matrix": lambda path, names: figures.confusion_matrix(path, counts(len(names)), names),
     "reliability_diagram": lambda path, names: figures.reliability_diagram(

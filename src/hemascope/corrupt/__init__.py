@@ -41,7 +41,7 @@ _MIXES = {
 COMPOSITES = tuple(_MIXES)
 
 # How many bytes of pictures are corrupted at a time, so that what is drawn for them fits a processor's cache.
-_STEP_BYTES = 2**21
+_STEP_BYTES = 2**19
 
 
 class Chains(NamedTuple):
@@ -59,7 +59,7 @@ def corrupt(images: Images, name: str, severity: int, *, seed: int, rows: Rows) 
     Raises InputError for an unknown name, a severity out of range, or pictures and rows of another shape or type.
     """
     family = FAMILIES[_known(name, FAMILIES, "corruption")]
-    if isinstance(severity, bool) or severity not in SEVERITIES:
+    if not isinstance(severity, int | np.integer) or isinstance(severity, bool) or severity not in SEVERITIES:
         raise InputError(f"severity {severity} was asked for, but severities are whole numbers from 1 to 5.")
     _check(images, seed, rows)
     rows = np.asarray(rows, np.int64)
@@ -76,9 +76,10 @@ def corrupt(images: Images, name: str, severity: int, *, seed: int, rows: Rows) 
 def chain(name: str, seed: int, rows: Rows) -> Chains:
     """The three different families and their severities that `compose` draws for each row.
 
-    name: one of COMPOSITES. Raises InputError for another.
+    name: one of COMPOSITES. Raises InputError for another, or for a seed below 0.
     """
     families, low, high = _MIXES[_known(name, _MIXES, "composite")]
+    _check_seed(seed)
     draw = Draw(seed, 0, f"compose:{name}")
     order = np.argsort(draw.uniform(rows, "families", len(families)), axis=1, kind="stable")[:, :CHAIN_LENGTH]
     severities = low + np.floor(draw.uniform(rows, "severities", CHAIN_LENGTH) * (high - low + 1)).astype(np.int64)
@@ -122,5 +123,9 @@ def _check(images: Images, seed: int, rows: Rows) -> None:
         raise InputError(
             f"rows are {numbers.dtype} {numbers.shape} for {shape[0]:,} pictures; give one whole number for each."
         )
+    _check_seed(seed)
+
+
+def _check_seed(seed: int) -> None:
     if seed < 0:
         raise InputError(f"seed {seed} was given; give a whole number from 0 up.")

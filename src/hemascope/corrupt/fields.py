@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -40,16 +41,35 @@ def soft_step(inside: NDArray[np.floating[Any]]) -> Plane:
     return np.asarray(np.clip(inside + 0.5, 0.0, 1.0), np.float32)
 
 
-def disc(radius: float) -> Plane:
-    """A filter that spreads light evenly over a disc of that radius in pixels: float32 (k, k), summing to 1.
+@lru_cache(maxsize=64)
+def disc(radius: float, scale: float = 1.0) -> Plane:
+    """A filter that spreads light evenly over a disc: float32 (k, k), summing to 1.
 
-    Each weight is the share of its pixel that the disc covers, so radii need not be whole.
+    radius: in pixels of a picture, of which one of these is `scale` times as wide: the filter blurs the smaller or
+    larger picture as much as the disc blurs that one. Each weight is the share of its pixel that is covered.
     """
-    reach, parts = int(np.ceil(radius - 0.5)), 16
+    # Filters blur by the width of their pixels as well, which weighs the more, the smaller the disc is in pixels; so
+    # the disc is sought whose variance, and not whose radius, is scaled.
+    wanted = scale**2 * _variance(_covered(radius))
+    low, high = 0.1, max(0.1, 1.5 * scale * radius + 1)
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _variance(_covered(middle)) < wanted else (low, middle)
+    return _covered(radius if scale == 1 else low)
+
+
+def _covered(radius: float) -> Plane:
+    """How much of each pixel a disc covers, as shares of the disc."""
+    reach, parts = max(0, int(np.ceil(radius - 0.5))), int(np.clip(128 / radius, 8, 64))
     fine = (np.arange((2 * reach + 1) * parts) + 0.5) / parts - (reach + 0.5)
     inside = (fine[None, :] ** 2 + fine[:, None] ** 2 <= radius**2).astype(np.float32)
     weights = inside.reshape(2 * reach + 1, parts, 2 * reach + 1, parts).sum(axis=(1, 3))
     return np.asarray(weights / weights.sum(), np.float32)
+
+
+def _variance(weights: Plane) -> float:
+    away = np.arange(len(weights)) - len(weights) // 2
+    return float((weights.sum(axis=0) * away**2).sum())
 
 
 def smooth_noise(draw: Draw, rows: Rows, purpose: str, shape: tuple[int, int], cells: int, octaves: int = 1) -> Plane:
@@ -80,6 +100,13 @@ def rise(values: NDArray[np.floating[Any]], low: float, high: float) -> Plane:
 
 def clear_levels(image: Images) -> NDArray[np.float32]:
     """The levels of the empty slide, float32 (3,): what only one pixel in fifty exceeds, at least 1."""
-    pixels = image.reshape(-1, 3)
-    place = int(0.98 * (len(pixels) - 1))
-    return np.asarray(np.maximum(np.partition(pixels, place, axis=0)[place], 1), np.float32)
+    place = int(0.98 * (image[..., 0].size - 1))
+    counts = [np.bincount(image[..., channel].reshape(-1), minlength=256) for channel in range(3)]
+    found = [int(np.searchsorted(np.cumsum(count), place, side="right")) for count in counts]
+    return np.maximum(np.array(found, np.float32), np.float32(1))
+
+
+def darkest(pixels: NDArray[Any]) -> NDArray[Any]:
+    """The lowest of the three colours of each pixel: (..., height, width)."""
+    # A reduction over an axis of three is several times as slow.
+    return np.asarray(np.minimum(np.minimum(pixels[..., 0], pixels[..., 1]), pixels[..., 2]))

@@ -13,7 +13,7 @@ from hemascope.draws import Draw
 
 def defocus_blur(images: Images, rows: Rows, draw: Draw, *, radius: float) -> Images:
     """Spread every point over a disc. radius: in pixels of a 224-pixel picture."""
-    kernel = disc(radius * reference_scale(images))
+    kernel = disc(radius, reference_scale(images))
     return np.stack([cv2.filter2D(image, -1, kernel) for image in images])
 
 
@@ -81,12 +81,13 @@ def double_image(images: Images, rows: Rows, draw: Draw, *, shift: float, weight
 
     shift: of the ghost, in any direction, as a share of the side. weight: of the ghost, 0 to 1/2.
     """
+    height, width = images.shape[1:3]
     angles = 2 * np.pi * draw.uniform(rows, "angle")[:, 0]
-    steps = np.rint(shift * side(images) * np.stack([np.cos(angles), np.sin(angles)], axis=1)).astype(np.int64)
     result = np.empty_like(images)
-    for number, (image, (x, y)) in enumerate(zip(images, steps.tolist(), strict=True)):
-        wide = cv2.copyMakeBorder(image, abs(y), abs(y), abs(x), abs(x), cv2.BORDER_REFLECT_101)
-        ghost = wide[abs(y) - y :, abs(x) - x :][: image.shape[0], : image.shape[1]]
+    for number, (image, angle) in enumerate(zip(images, angles.tolist(), strict=True)):
+        x, y = shift * side(images) * np.cos(angle), shift * side(images) * np.sin(angle)
+        matrix = np.array([[1.0, 0.0, x], [0.0, 1.0, y]])
+        ghost = cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101)
         result[number] = cv2.addWeighted(image, 1 - weight, ghost, weight, 0)
     return result
 

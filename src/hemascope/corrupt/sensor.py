@@ -43,14 +43,14 @@ def film_grain(images: Images, rows: Rows, draw: Draw, *, amount: float) -> Imag
     amount: its standard deviation in the middle tones, in grey levels.
     """
     height, width = images.shape[1:3]
-    sigma = _GRAIN_SIZE * side(images)
+    sigma = max(_GRAIN_SIZE * side(images), 0.5)
     raw = draw.signed(rows, "grain", height * width).astype(np.float32).reshape(-1, height, width)
     grain = np.stack([cv2.GaussianBlur(plane, (0, 0), sigma) for plane in raw])
     # A Gaussian filter leaves of white noise 1 / (2 sqrt(pi) sigma) of its deviation, which is 1 / sqrt(3) here.
-    grain *= float(amount * 2 * np.sqrt(np.pi) * sigma * np.sqrt(3))
+    gain = np.float32(amount * 2 * np.sqrt(np.pi) * sigma * np.sqrt(3))
     tones = np.arange(256, dtype=np.float32) / 255
     response = 0.3 + 0.7 * 4 * tones * (1 - tones)
-    return levels(images + grain[..., None] * response[images])
+    return levels(images + (gain * grain)[..., None] * response[images])
 
 
 def scan_lines(images: Images, rows: Rows, draw: Draw, *, depth: float) -> Images:
