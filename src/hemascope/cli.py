@@ -79,6 +79,7 @@ def train(
         bool, typer.Option("--learning-curve", help="Train on 12, 25, 50, 100 % of rows.")
     ] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Only draw what augmentation does.")] = False,
+    stress: Annotated[bool, typer.Option("--stress", help="The whole stress test on the test rows, too.")] = False,
     class_map: ClassMap = None,
     group_by: GroupBy = None,
     crop: Crop = None,
@@ -91,6 +92,8 @@ def train(
         raise InputError(f"--recipe names '{repeated[0]}' more than once; name each recipe once.")
     if (learning_curve or preview) and len(recipes) != 1:
         raise InputError(f"--recipe names {len(recipes)} recipes; --learning-curve and --preview take one.")
+    if stress and (learning_curve or preview):
+        raise InputError("--stress needs a score on the test rows, which --learning-curve and --preview do not give.")
     options: dict[str, Any] = {
         "seed": seed, "device": device, "precision": precision, "max_minutes": max_minutes, "resume": resume,
         "allow_leaks": allow_leaks,
@@ -114,11 +117,12 @@ def train(
     elif len(recipes) > 1:
         from hemascope import search
 
-        _print_table(search.compare_recipes(cells, recipes, out, test=further, all_tests=all_tests, **options))
+        options |= {"test": further, "all_tests": all_tests, "stress": stress}
+        _print_table(search.compare_recipes(cells, recipes, out, **options))
     else:
         from hemascope.evaluate import summary
 
-        run = pipeline.train(cells, recipes[0], out, test=further, **options)
+        run = pipeline.train(cells, recipes[0], out, test=further, stress=stress, **options)
         import json
 
         print(summary(json.loads(run.metrics.read_text(encoding="utf-8"))["test"]))
@@ -130,6 +134,9 @@ def evaluate(
     data: Data,
     out: Annotated[Path | None, typer.Option(help="A folder for metrics.json and predictions.parquet.")] = None,
     against: Annotated[Path | None, typer.Option(help="Another run to compare with, by McNemar's test.")] = None,
+    stress: Annotated[
+        bool, typer.Option("--stress", help="Corrupt the pictures in every way, too; --out gets stress.html.")
+    ] = False,
     class_map: ClassMap = None,
     group_by: GroupBy = None,
     crop: Crop = None,
@@ -154,6 +161,20 @@ def evaluate(
         print(compare(found, score(against, cells), (model.name, against.name))["sentence"])
     if out is not None:
         found.write(out)
+    if stress:
+        from hemascope.stress import stress as stress_test
+        from hemascope.stress_report import draw_stress, write_stress_page
+        from hemascope.stress_scores import summary as stress_summary
+
+        tested = stress_test(model, cells)
+        print(stress_summary(tested.scores))
+        for note in tested.notes:
+            print(note)
+        if out is not None:
+            tested.write(out)
+            draw_stress(tested, out / "figures")
+            print(f"written: {write_stress_page(out)}")
+    if out is not None:
         print(f"written: {out}")
 
 
