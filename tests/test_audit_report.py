@@ -195,7 +195,7 @@ def test_a_suspect_label_stands_beside_what_the_picture_looks_like(plain: Audit,
     assert f"<b>{plain.cells.class_names[plain.cells.labels[7]]} <span" in section
     assert "</span> other</span>" in section
     assert str(plain.cells.ids[7]) in section
-    assert "score 0.125" in section
+    assert "Right with probability 0.125" in section
     assert "One picture." in section
 
 
