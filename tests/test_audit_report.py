@@ -179,7 +179,7 @@ def test_splits_of_one_set_leak_to_each_other(tmp_path: Path) -> None:
     cells = joined(cells, cells.take(np.array([7])))
     cells = replace(cells, split=np.array(["train"] * 16 + ["test"]))
     page = Page(write_audit_report(audit(cells, probabilities=judged(cells)), tmp_path))
-    assert "the same pixels; train and test" in page.text
+    assert "The same pixels; train and test" in page.text
     assert "not at hand" not in page.text
 
 
