@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import os
 import subprocess
@@ -79,7 +80,8 @@ def test_two_runs_are_compared_on_the_same_pictures(
 def test_the_stress_test_is_printed_and_written(
     command: Command, finished: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hemascope.stress.novelty", functools.partial(novelty, pictures=8, draws=24, own_draws=1))
+    module = importlib.import_module("hemascope.stress")
+    monkeypatch.setattr(module, "novelty", functools.partial(novelty, pictures=8, draws=24, own_draws=1))
     save_npz(draw_cells(24, seed=31, size=32), "fresh.npz")
     assert command("evaluate", finished.folder, "fresh.npz", "--stress", "--out", "stressed") == 0
     told = capsys.readouterr().out
