@@ -11,6 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from hemascope.augment import FAMILIES
 from hemascope.data import SPLITS, Cells, concatenate
 from hemascope.errors import InputError
 from hemascope.pipeline import prepare, preview, train
@@ -138,11 +139,21 @@ def test_classes_that_do_not_occur_are_no_answers(drawn: Cells) -> None:
 
 def test_the_preview_shows_pictures_and_their_variants(dirty: Cells, tiny: Tiny, tmp_path: Path) -> None:
     prepared = prepare(dirty, seed=0, say=quiet)
-    path = preview(prepared, tiny(), tmp_path / "preview.png")
+    path = preview(prepared, tiny(augmentation=[{"name": "stain"}]), tmp_path / "preview.png")
     plain = preview(prepared, tiny(augmentation=[]), tmp_path / "plain.png")
     with Image.open(path) as image, Image.open(plain) as other:
         assert image.size == other.size
         assert np.abs(np.asarray(image).astype(int) - np.asarray(other)).mean() > 0.5
+
+
+def test_the_preview_shows_each_family_by_itself_and_then_all(dirty: Cells, tiny: Tiny, tmp_path: Path) -> None:
+    prepared = prepare(dirty, seed=0, say=quiet)
+    for count in (2, 5, 14):
+        families = [{"name": name, "probability": 0.1} for name in FAMILIES][-count:]
+        path = preview(prepared, tiny(augmentation=families), tmp_path / f"{count}.png")
+        with Image.open(path) as image:
+            assert all(str(family["name"]) in image.info["Description"] for family in families)
+            assert image.info["Description"].endswith("together.")
 
 
 def test_notes_of_reading_are_said_once(dirty: Cells) -> None:

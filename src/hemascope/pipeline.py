@@ -271,7 +271,7 @@ def score_run(
 
 
 def preview(prepared: Prepared, recipe: Recipe, path: Path, *, seed: int = 0) -> Path:
-    """Draw what a recipe's augmentation does to some training pictures, one row of variants each."""
+    """Draw what a recipe's augmentation does to a training picture of each class: each family by itself, then all."""
     from hemascope.augment import augment
 
     training = prepared.cells.in_split("train")
@@ -279,11 +279,16 @@ def preview(prepared: Prepared, recipe: Recipe, path: Path, *, seed: int = 0) ->
         [np.flatnonzero(training.labels == label)[0] for label in np.unique(training.labels)][:PREVIEW_ROWS], np.int64
     )
     originals = np.asarray(training.images[rows])
-    variants = [
-        augment(originals, rows, recipe.augmentation, seed=seed, epoch=epoch) for epoch in range(PREVIEW_VARIANTS)
-    ]
+    families = recipe.augmentation
+    shown = [(str(step.name), [step.model_copy(update={"probability": 1.0})]) for step in families if len(families) > 1]
+    repeats = 2 if len(shown) <= 3 else 1
+    columns = [column for column in shown for _ in range(repeats)]
+    together = " and ".join(step.name for step in families) if len(families) < 2 else "together"
+    columns += [(together or "nothing", list(families))] * (PREVIEW_VARIANTS if not shown else 3)
+    variants = [augment(originals, rows, steps, seed=seed, epoch=epoch) for epoch, (_, steps) in enumerate(columns)]
     names = [training.class_names[label] for label in training.labels[rows]]
-    return figures.augmentation_grid(path, originals, np.stack(variants, axis=1), names)
+    titles = [title for title, _ in columns]
+    return figures.augmentation_grid(path, originals, np.stack(variants, axis=1), names, titles)
 
 
 def _draw(

@@ -14,7 +14,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from hemascope.augment import on_cpu, on_tensors
-from hemascope.augment.plan import Plan, Warp
+from hemascope.augment.plan import NUDGE, Plan, Warp
 from hemascope.augment.randaugment import (
     OF_AUGMIX,
     OF_RANDAUGMENT,
@@ -93,10 +93,10 @@ def test_each_operation_is_that_of_torchvision_within_one_grey_level(
     name: str, ranges: Ranges, pictures: Pictures
 ) -> None:
     height, width = pictures.shape[1:3]
-    codes = np.full(len(LEVELS), RANDAUGMENT.index(name))
+    codes = np.full((1, len(LEVELS)), RANDAUGMENT.index(name))
     for sign in (1, -1) if name in SIGNED else (1,):
         levels = sign * LEVELS
-        plan = operations(np.arange(len(LEVELS)), codes, levels, (height, width), ranges)
+        plan = operations(codes, levels[None], (height, width), ranges)
         expected = np.stack(
             [
                 torchvision_picture(name, torch.from_numpy(picture).permute(2, 0, 1), level, ranges).permute(1, 2, 0)
@@ -106,15 +106,17 @@ def test_each_operation_is_that_of_torchvision_within_one_grey_level(
         for found in on_both(plan, pictures):
             off = np.abs(found.astype(int) - expected).max(axis=3)
             if name in GEOMETRIC and not ranges.smooth:
-                off = np.where(ties(plan, (height, width)), 0, off)
+                off = np.where(ties(plan, len(LEVELS), (height, width)), 0, off)
                 assert off.max() == 0
             assert off.max() <= 1, (off.max(), LEVELS[off.max(axis=(1, 2)) > 1])
 
 
-def ties(plan: Plan, shape: tuple[int, int]) -> NDArray[np.bool_]:
+def ties(plan: Plan, count: int, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Pixels whose source lies midway between two pixels, within 1/1000: which one is taken is a matter of rounding."""
     (warp,) = plan
     assert isinstance(warp, Warp)
     y, x = np.mgrid[: shape[0], : shape[1]]
-    source = np.einsum("kij,jhw->kihw", warp.matrices - np.array([0, 0, 2.0**-11]), np.stack([x, y, np.ones_like(x)]))
-    return np.asarray((np.abs(source % 1 - 0.5) < 1e-3).any(axis=1))
+    source = np.einsum("kij,jhw->kihw", warp.matrices - np.array([0, 0, NUDGE]), np.stack([x, y, np.ones_like(x)]))
+    tied = np.zeros((count, *shape), np.bool_)
+    tied[warp.where] = (np.abs(source % 1 - 0.5) < 1e-3).any(axis=1)
+    return tied

@@ -10,12 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemascope.augment import plan as plans
-from hemascope.augment.plan import DENSITIES, NUDGE, QUANTILES, Plan, nearest
+from hemascope.augment.plan import DENSITIES, NUDGE, QUANTILES, TRUNCATED, Plan, nearest
 from hemascope.draws import stream
 
 Pictures = NDArray[np.uint8]
-
-_SMOOTHING = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13
 
 
 def carry_out(plan: Plan, pictures: Pictures) -> None:
@@ -85,34 +83,36 @@ def _look_up_all(where: NDArray[np.int64], tables: NDArray[np.uint8], pictures: 
 
 
 def _autocontrast(operation: plans.Autocontrast, pictures: Pictures) -> None:
-    levels = np.arange(256)
-    present = _histograms(operation.where, pictures) > 0
-    dark = np.where(present, levels, 255).min(2, keepdims=True)
-    bright = np.where(present, levels, 0).max(2, keepdims=True)
-    flat = bright == dark
-    # The fraction is cut off, as torchvision does.
-    stretched = (levels - np.where(flat, 0, dark)) * (255 / np.where(flat, 255, bright - dark)) + 1e-4
-    _look_up_all(operation.where, np.clip(stretched, 0, 255).astype(np.uint8), pictures)
+    where = operation.where.tolist()
+    ends = np.array([[cv2.minMaxLoc(plane)[:2] for plane in cv2.split(pictures[place])] for place in where])
+    dark, span = ends[:, :, 0], ends[:, :, 1] - ends[:, :, 0]
+    scale = np.where(span > 0, 255 / np.maximum(span, 1), 1.0)
+    matrices = np.zeros((len(where), 3, 4))
+    matrices[:, [0, 1, 2], [0, 1, 2]] = scale
+    matrices[:, :, 3] = np.where(span > 0, -dark * scale, 0.0) + TRUNCATED
+    for place, matrix in zip(where, matrices, strict=True):
+        cv2.transform(pictures[place], matrix, dst=pictures[place])
 
 
 def _equalise(operation: plans.Equalise, pictures: Pictures) -> None:
-    levels = np.arange(256)
     counts = _histograms(operation.where, pictures)
-    brightest = np.where(counts > 0, levels, 0).max(2, keepdims=True)
-    # Pillow's rule: the pixels of the brightest level do not count.
+    brightest = 255 - np.argmax(counts[:, :, ::-1] > 0, axis=2, keepdims=True)
+    # Pillow's rule: the pixels of the brightest level do not count. Floats divide such small numbers exactly.
     step = (counts.sum(2, keepdims=True) - np.take_along_axis(counts, brightest, 2)) // 255
     before = counts.cumsum(2) - counts
-    table = np.clip((before + step // 2) // np.maximum(step, 1), 0, 255)
-    _look_up_all(operation.where, np.where(step > 0, table, levels).astype(np.uint8), pictures)
+    tables = np.minimum((before + step // 2) / np.maximum(step, 1), 255).astype(np.uint8)
+    tables[step[:, :, 0] == 0] = np.arange(256)
+    _look_up_all(operation.where, tables, pictures)
 
 
-def _histograms(where: NDArray[np.int64], pictures: Pictures) -> NDArray[np.int64]:
-    """How many pixels of each picture have each grey level: int64 (k, 3, 256)."""
-    counts = np.empty((len(where), 3, 256), np.int64)
-    for at, place in enumerate(where.tolist()):
-        for channel in range(3):
-            counts[at, channel] = np.ravel(cv2.calcHist([pictures[place]], [channel], None, [256], [0, 256]))
-    return counts
+def _histograms(where: NDArray[np.int64], pictures: Pictures) -> NDArray[np.float32]:
+    """How many pixels of each picture have each grey level: float32 (k, 3, 256)."""
+    counts = [
+        cv2.calcHist([pictures[place]], [channel], None, [256], [0, 256])
+        for place in where.tolist()
+        for channel in range(3)
+    ]
+    return np.reshape(np.asarray(counts, np.float32), (len(where), 3, 256))
 
 
 def _colour(operation: plans.Colour, pictures: Pictures) -> None:
@@ -132,8 +132,8 @@ def _sharpen(operation: plans.Sharpen, pictures: Pictures) -> None:
         return
     for place, factor in zip(operation.where.tolist(), operation.factors.tolist(), strict=True):
         picture = pictures[place]
-        smoothed = cv2.filter2D(picture, -1, _SMOOTHING)
-        blended = cv2.addWeighted(picture, factor, smoothed, 1 - factor, operation.shift)
+        own, around = plans.sharpening_weights(factor)
+        blended = cv2.addWeighted(picture, own, cv2.blur(picture, (3, 3)), around, operation.shift)
         picture[1:-1, 1:-1] = blended[1:-1, 1:-1]
 
 
@@ -200,17 +200,16 @@ def _pixelate(operation: plans.Pixelate, pictures: Pictures) -> None:
 
 def _mix(operation: plans.Mix, pictures: Pictures) -> None:
     width = operation.weights.shape[1] - 1
-    count = len(operation.where)
-    copies = pictures[np.tile(operation.where, width)]
+    copies = pictures[np.repeat(operation.where, width)]
     carry_out(operation.plan, copies)
     # A running mean in which each copy takes its share of the weight so far, as OpenCV accumulates.
     sums = np.maximum(operation.weights.cumsum(1), 1e-12)
-    shares = (operation.weights / sums).tolist()
+    shares = (operation.weights / sums)[:, 1:].ravel().tolist()
     total = np.empty(pictures.shape[1:], np.float32)
     for at, place in enumerate(operation.where.tolist()):
         np.copyto(total, pictures[place])
-        for chain in range(width):
-            cv2.accumulateWeighted(copies[chain * count + at], total, shares[at][chain + 1])
+        for chain in range(at * width, (at + 1) * width):
+            cv2.accumulateWeighted(copies[chain], total, shares[chain])
         cv2.convertScaleAbs(total, dst=pictures[place])
 
 
