@@ -241,6 +241,12 @@ def test_one_bad_picture_among_good_ones_is_listed_and_the_job_succeeds(
     assert removed[removed["verdict"] == "unreadable"]["id"].tolist() == ["basophil/broken.png"]
 
 
+def test_a_model_judges_labels(command: Command, finished: Run, drawn: Cells) -> None:
+    save_npz(drawn, "drawn.npz")
+    assert command("audit", "drawn.npz", "--model", finished.folder, "--out", "other") == 0
+    assert pd.read_csv("other/findings.csv")["label_suspect_score"].nunique() > 100
+
+
 def test_an_unknown_class_name_is_mapped_by_hand(command: Command, tmp_path: Path, finished: Run) -> None:
     pictures_of(tmp_path / "cells", [32] * 4, "mystery")
     pictures_of(tmp_path / "cells", [32] * 4, "BA")

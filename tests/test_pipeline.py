@@ -18,7 +18,7 @@ from hemascope.pipeline import prepare, preview, train
 from hemascope.recipe import Recipe
 from hemascope.run import Run
 from hemascope.stress import seed_for
-from hemascope.synthetic import planted
+from hemascope.synthetic import draw_cells, planted
 
 Tiny = Callable[..., Recipe]
 
@@ -179,3 +179,23 @@ def test_leaks_stop_the_job_unless_told_to_go_on(dirty: Cells, drawn: Cells, tin
     split = pd.read_csv(run.split)
     assert not split["pixel_hash"].duplicated().any()
     assert (split["split"] == "test").sum() == 5
+
+
+def test_near_copies_stay_on_one_side() -> None:
+    cells = draw_cells(200, seed=9)
+    turned = np.rot90(np.asarray(cells.images[:40]), 1, (1, 2))
+    both = Cells(
+        np.concatenate([np.asarray(cells.images), turned]),
+        np.concatenate([cells.labels, cells.labels[:40]]),
+        cells.class_names,
+        np.arange(240).astype(str),
+        source="turned.npz",
+    )
+    said: list[str] = []
+    prepared = prepare(both, seed=0, say=said.append)
+    assert "leaks: no picture stands on two sides; 40 pairs of near copies stay on one side each" in said
+    assert prepared.cells.split is not None
+    assert np.array_equal(prepared.cells.split[:40], prepared.cells.split[200:])
+    own = replace(both, split=np.array(["train"] * 200 + ["test"] * 40))
+    prepare(own, seed=0, say=said.append)
+    assert any("40 pairs of near copies, 40 of them across its splits" in sentence for sentence in said)
