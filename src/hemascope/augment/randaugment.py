@@ -23,6 +23,7 @@ from hemascope.augment.plan import (
     Operation,
     Plan,
     Sharpen,
+    Shift,
     Table,
     Warp,
     divided,
@@ -35,8 +36,11 @@ LUMINANCE = np.array([0.2989, 0.587, 0.114])
 GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
 PLAIN = (*GEOMETRIC, "Posterize", "Solarize", "AutoContrast", "Equalize")
 """The operations of AugMix's paper: none of them resembles a corruption of the benchmark."""
-ALL = (*PLAIN, "Brightness", "Color", "Contrast", "Sharpness")
+COLOURS = ("Brightness", "Color", "Contrast", "Sharpness")
+ALL = (*PLAIN, *COLOURS)
 RANDAUGMENT = ("Identity", *ALL)
+SIGNED = (*GEOMETRIC, *COLOURS)
+"""Operations with two directions, which do nothing at level 0."""
 
 _CODE = {name: code for code, name in enumerate(RANDAUGMENT)}
 _GREY_LEVELS = np.arange(256, dtype=np.float64)
@@ -117,8 +121,8 @@ def operations(codes: Indices, levels: Floats, shape: tuple[int, int], ranges: R
     # All layers are planned together, as if they were further pictures, and then taken apart.
     together: Plan = []
     codes, levels = codes.ravel(), levels.ravel()
-    kinds = np.where((levels == 0) & _SIGNED[codes], 0, _KINDS[codes])
-    for kind, build in enumerate(_BUILD, start=1):
+    kinds = np.where((levels == 0) & _SIGNED[codes], -1, _KINDS[codes])
+    for kind, (build, _) in enumerate(_BUILD):
         own = np.flatnonzero(kinds == kind)
         if len(own):
             together.append(build(own, codes[own], levels[own], shape, ranges))
@@ -139,11 +143,16 @@ def _warp(where: Indices, codes: Indices, levels: Floats, shape: tuple[int, int]
     middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
     matrices[:, 0, 2] = middle_x - cosine * middle_x + sine * middle_y + right / 2
     matrices[:, 1, 2] = middle_y - sine * middle_x - cosine * middle_y + down / 2
-    for axis, (name, side) in enumerate((("TranslateX", width), ("TranslateY", height))):
-        matrices[:, axis, 2] -= np.where(codes == _CODE[name], np.trunc(ranges.reach * side * levels), 0.0)
     if not ranges.smooth:
         matrices[:, :, 2] += NUDGE
     return Warp(where, matrices, ranges.smooth, "black")
+
+
+def _shift(where: Indices, codes: Indices, levels: Floats, shape: tuple[int, int], ranges: Ranges) -> Shift:
+    axis = (codes == _CODE["TranslateY"]).astype(np.int64)
+    moves = np.zeros((len(where), 2), np.int64)
+    moves[np.arange(len(where)), axis] = np.trunc(ranges.reach * np.array(shape)[1 - axis] * levels)
+    return Shift(where, moves)
 
 
 def _posterise(where: Indices, codes: Indices, levels: Floats, shape: tuple[int, int], ranges: Ranges) -> Table:
@@ -186,14 +195,17 @@ def _equalise(where: Indices, *_: object) -> Equalise:
     return Equalise(where)
 
 
-_BUILD: tuple[Callable[[Indices, Indices, Floats, tuple[int, int], Ranges], Operation], ...] = (
-    _warp, _posterise, _solarise, _brighten, _colour, _sharpen, _autocontrast, _equalise,
-)  # fmt: skip
-_BUILT_BY = {
-    "Posterize": _posterise, "Solarize": _solarise, "Brightness": _brighten, "Color": _colour, "Contrast": _colour,
-    "Sharpness": _sharpen, "AutoContrast": _autocontrast, "Equalize": _equalise, **dict.fromkeys(GEOMETRIC, _warp),
-}  # fmt: skip
-_SIGNED = np.array([name in GEOMETRIC or name in ALL[-4:] for name in RANDAUGMENT])
-"""Operations that do nothing at level 0."""
-_KINDS = np.array([0, *(1 + _BUILD.index(_BUILT_BY[name]) for name in ALL)])
-"""Which of _BUILD makes the operation of a code, counted from 1; the identity has none."""
+_BUILD: tuple[tuple[Callable[[Indices, Indices, Floats, tuple[int, int], Ranges], Operation], tuple[str, ...]], ...] = (
+    (_warp, ("ShearX", "ShearY", "Rotate")),
+    (_shift, ("TranslateX", "TranslateY")),
+    (_posterise, ("Posterize",)),
+    (_solarise, ("Solarize",)),
+    (_brighten, ("Brightness",)),
+    (_colour, ("Color", "Contrast")),
+    (_sharpen, ("Sharpness",)),
+    (_autocontrast, ("AutoContrast",)),
+    (_equalise, ("Equalize",)),
+)
+_KINDS = np.array([next((kind for kind, (_, names) in enumerate(_BUILD) if name in names), -1) for name in RANDAUGMENT])
+"""Which of _BUILD makes the operation of a code; -1 for the identity."""
+_SIGNED = np.array([name in SIGNED for name in RANDAUGMENT])
