@@ -43,7 +43,11 @@ SIGNED = (*GEOMETRIC, *COLOURS)
 """Operations with two directions, which do nothing at level 0."""
 
 _CODE = {name: code for code, name in enumerate(RANDAUGMENT)}
-_GREY_LEVELS = np.arange(256, dtype=np.float64)
+_GREY_LEVELS = np.arange(256)
+_POSTERISED = (_GREY_LEVELS & (256 - (1 << np.arange(8, -1, -1)))[:, None]).astype(np.uint8)
+"""What is left of each grey level with 0 to 8 bits: (9, 256)."""
+_SOLARISED = np.where(np.arange(257)[:, None] <= _GREY_LEVELS, 255 - _GREY_LEVELS, _GREY_LEVELS).astype(np.uint8)
+"""Each grey level inverted from a threshold of 0 to 256 on: (257, 256)."""
 
 
 @dataclass(frozen=True)
@@ -155,20 +159,17 @@ def _shift(where: Indices, codes: Indices, levels: Floats, shape: tuple[int, int
     return Shift(where, moves)
 
 
-def _posterise(where: Indices, codes: Indices, levels: Floats, shape: tuple[int, int], ranges: Ranges) -> Table:
-    bits = np.round(ranges.bits - 4 * np.abs(levels)).astype(np.int64)
-    return Table(where, (np.arange(256) & (256 - (1 << (8 - bits)))[:, None]).astype(np.uint8))
-
-
-def _solarise(where: Indices, codes: Indices, levels: Floats, shape: tuple[int, int], ranges: Ranges) -> Table:
+def _tabulate(where: Indices, codes: Indices, levels: Floats, shape: tuple[int, int], ranges: Ranges) -> Table:
+    tables = np.empty((len(where), 256), np.uint8)
+    posterised, solarised, brightened = (codes == _CODE[name] for name in ("Posterize", "Solarize", "Brightness"))
+    bits = np.round(ranges.bits - 4 * np.abs(levels[posterised])).astype(np.int64)
+    tables[posterised] = _POSTERISED[bits]
     # Rounded, so that a threshold that is a whole number is one in any arithmetic.
-    threshold = np.round(255 * (1 - np.abs(levels)), 3)[:, None]
-    return Table(where, np.where(threshold <= _GREY_LEVELS, 255 - _GREY_LEVELS, _GREY_LEVELS).astype(np.uint8))
-
-
-def _brighten(where: Indices, codes: Indices, levels: Floats, shape: tuple[int, int], ranges: Ranges) -> Table:
+    threshold = np.ceil(np.round(255 * (1 - np.abs(levels[solarised])), 3)).astype(np.int64)
+    tables[solarised] = _SOLARISED[threshold]
     # The fraction is cut off, as torchvision does.
-    return Table(where, np.minimum(_GREY_LEVELS * (1 + 0.9 * levels[:, None]) + 1e-6, 255).astype(np.uint8))
+    tables[brightened] = np.minimum(_GREY_LEVELS * (1 + 0.9 * levels[brightened, None]) + 1e-6, 255).astype(np.uint8)
+    return Table(where, tables)
 
 
 def _colour(where: Indices, codes: Indices, levels: Floats, shape: tuple[int, int], ranges: Ranges) -> Colour:
@@ -198,9 +199,7 @@ def _equalise(where: Indices, *_: object) -> Equalise:
 _BUILD: tuple[tuple[Callable[[Indices, Indices, Floats, tuple[int, int], Ranges], Operation], tuple[str, ...]], ...] = (
     (_warp, ("ShearX", "ShearY", "Rotate")),
     (_shift, ("TranslateX", "TranslateY")),
-    (_posterise, ("Posterize",)),
-    (_solarise, ("Solarize",)),
-    (_brighten, ("Brightness",)),
+    (_tabulate, ("Posterize", "Solarize", "Brightness")),
     (_colour, ("Color", "Contrast")),
     (_sharpen, ("Sharpness",)),
     (_autocontrast, ("AutoContrast",)),
