@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemascope.augment import plan as plans
-from hemascope.augment.plan import DENSITIES, NUDGE, QUANTILES, TRUNCATED, Plan, nearest
+from hemascope.augment.plan import DENSITIES, QUANTILES, TRUNCATED, Plan, nearest
 from hemascope.draws import stream
 
 Pictures = NDArray[np.uint8]
@@ -26,14 +26,11 @@ def _warp(operation: plans.Warp, pictures: Pictures) -> None:
     height, width = pictures.shape[1:3]
     flags = cv2.WARP_INVERSE_MAP | (cv2.INTER_LINEAR if operation.smooth else cv2.INTER_NEAREST)
     border = cv2.BORDER_REFLECT if operation.fill == "reflect" else cv2.BORDER_CONSTANT
-    whole = _whole_shifts(operation) if operation.fill == "black" else [None] * len(operation.where)
     # Linear interpolation is twice as fast on four channels as on three.
     wide = np.empty((height, width, 4), np.uint8)
-    for place, matrix, shift in zip(operation.where.tolist(), operation.matrices, whole, strict=True):
+    for place, matrix in zip(operation.where.tolist(), operation.matrices, strict=True):
         picture = pictures[place]
-        if shift is not None:
-            _shift(picture, *shift)
-        elif operation.smooth:
+        if operation.smooth:
             cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA, dst=wide)
             moved = cv2.warpAffine(wide, matrix, (width, height), flags=flags, borderMode=border)
             cv2.cvtColor(moved, cv2.COLOR_RGBA2RGB, dst=picture)
@@ -41,22 +38,13 @@ def _warp(operation: plans.Warp, pictures: Pictures) -> None:
             pictures[place] = cv2.warpAffine(picture, matrix, (width, height), flags=flags, borderMode=border)
 
 
-def _whole_shifts(operation: plans.Warp) -> list[tuple[int, int] | None]:
-    """For each picture the (right, down) by which it is read, where that is a whole number of pixels and no more."""
-    matrices = operation.matrices
-    offsets = np.round(matrices[:, :, 2])
-    whole = (matrices[:, :, :2] == np.eye(2)).all((1, 2)) & (np.abs(matrices[:, :, 2] - offsets) < 2 * NUDGE).all(1)
-    return [
-        (right, down) if is_whole else None
-        for is_whole, (right, down) in zip(whole.tolist(), offsets.astype(int).tolist(), strict=True)
-    ]
-
-
-def _shift(picture: Pictures, right: int, down: int) -> None:
-    height, width = picture.shape[:2]
-    part = picture[max(down, 0) : max(height + down, 0), max(right, 0) : max(width + right, 0)].copy()
-    picture[:] = 0
-    picture[max(-down, 0) : max(height - down, 0), max(-right, 0) : max(width - right, 0)] = part
+def _shift(operation: plans.Shift, pictures: Pictures) -> None:
+    height, width = pictures.shape[1:3]
+    for place, (right, down) in zip(operation.where.tolist(), operation.moves.tolist(), strict=True):
+        picture = pictures[place]
+        part = picture[max(-down, 0) : max(height - down, 0), max(-right, 0) : max(width - right, 0)].copy()
+        picture[:] = 0
+        picture[max(down, 0) : max(height + down, 0), max(right, 0) : max(width + right, 0)] = part
 
 
 def _turn(operation: plans.Turn, pictures: Pictures) -> None:
@@ -228,6 +216,7 @@ def _paste(operation: plans.Paste, pictures: Pictures) -> None:
 
 _APPLY: Mapping[type[Any], Callable[[Any, Pictures], None]] = {
     plans.Warp: _warp,
+    plans.Shift: _shift,
     plans.Turn: _turn,
     plans.Table: _table,
     plans.Autocontrast: _autocontrast,

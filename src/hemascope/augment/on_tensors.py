@@ -63,6 +63,17 @@ def _warp(operation: plans.Warp, pictures: Tensor) -> Tensor:
     return _rounded(grid_sample(pictures.float(), grid, mode=mode, padding_mode=padding, align_corners=False))
 
 
+def _shift(operation: plans.Shift, pictures: Tensor) -> Tensor:
+    height, width = pictures.shape[2:]
+    moves = torch.from_numpy(operation.moves).to(pictures.device)[:, :, None]
+    across = torch.arange(width, device=pictures.device) - moves[:, 0]
+    down = torch.arange(height, device=pictures.device) - moves[:, 1]
+    inside = ((down >= 0) & (down < height))[:, None, :, None] & ((across >= 0) & (across < width))[:, None, None, :]
+    number = torch.arange(len(pictures), device=pictures.device)[:, None, None]
+    lines, places = down.clamp(0, height - 1)[:, :, None], across.clamp(0, width - 1)[:, None, :]
+    return pictures.permute(0, 2, 3, 1)[number, lines, places].permute(0, 3, 1, 2) * inside
+
+
 def _turn(operation: plans.Turn, pictures: Tensor) -> Tensor:
     pose = torch.from_numpy(operation.poses).to(pictures.device)[:, None, None, None]
     pictures = torch.where((pose & 1) > 0, pictures.flip(3), pictures)
@@ -222,6 +233,7 @@ def _mix(operation: plans.Mix, pictures: Tensor) -> Tensor:
 
 _APPLY: Mapping[type[Any], Callable[[Any, Tensor], Tensor]] = {
     plans.Warp: _warp,
+    plans.Shift: _shift,
     plans.Turn: _turn,
     plans.Table: _table,
     plans.Autocontrast: _autocontrast,

@@ -44,6 +44,13 @@ class Warp(NamedTuple):
     fill: Fill
 
 
+class Shift(NamedTuple):
+    """A picture moved by whole pixels, black coming in: moves (k, 2), to the right and down."""
+
+    where: Indices
+    moves: Indices
+
+
 class Turn(NamedTuple):
     """Bit 1 of a pose mirrors left and right, bit 2 top and bottom, bit 4 then swaps rows and columns."""
 
@@ -181,8 +188,8 @@ class Paste(NamedTuple):
 
 
 Operation = (
-    Warp | Turn | Table | Autocontrast | Equalise | Colour | Density | Sharpen | Filter | Noise | Impulse | Paint | Jpeg
-    | Pixelate | Mix | Blend | Paste
+    Warp | Shift | Turn | Table | Autocontrast | Equalise | Colour | Density | Sharpen | Filter | Noise | Impulse
+    | Paint | Jpeg | Pixelate | Mix | Blend | Paste
 )  # fmt: skip
 Plan = list[Operation]
 

@@ -23,6 +23,7 @@ from hemascope.augment.plan import (
     Operation,
     Plan,
     Sharpen,
+    Shift,
     Table,
     Warp,
     divided,
@@ -35,11 +36,18 @@ LUMINANCE = np.array([0.2989, 0.587, 0.114])
 GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
 PLAIN = (*GEOMETRIC, "Posterize", "Solarize", "AutoContrast", "Equalize")
 """The operations of AugMix's paper: none of them resembles a corruption of the benchmark."""
-ALL = (*PLAIN, "Brightness", "Color", "Contrast", "Sharpness")
+COLOURS = ("Brightness", "Color", "Contrast", "Sharpness")
+ALL = (*PLAIN, *COLOURS)
 RANDAUGMENT = ("Identity", *ALL)
+SIGNED = (*GEOMETRIC, *COLOURS)
+"""Operations with two directions, which do nothing at level 0."""
 
 _CODE = {name: code for code, name in enumerate(RANDAUGMENT)}
-_GREY_LEVELS = np.arange(256, dtype=np.float64)
+_GREY_LEVELS = np.arange(256)
+_POSTERISED = (_GREY_LEVELS & (256 - (1 << np.arange(8, -1, -1)))[:, None]).astype(np.uint8)
+"""What is left of each grey level with 0 to 8 bits: (9, 256)."""
+_SOLARISED = np.where(np.arange(257)[:, None] <= _GREY_LEVELS, 255 - _GREY_LEVELS, _GREY_LEVELS).astype(np.uint8)
+"""Each grey level inverted from a threshold of 0 to 256 on: (257, 256)."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +125,8 @@ def operations(codes: Indices, levels: Floats, shape: tuple[int, int], ranges: R
     # All layers are planned together, as if they were further pictures, and then taken apart.
     together: Plan = []
     codes, levels = codes.ravel(), levels.ravel()
-    kinds = np.where((levels == 0) & _SIGNED[codes], 0, _KINDS[codes])
-    for kind, build in enumerate(_BUILD, start=1):
+    kinds = np.where((levels == 0) & _SIGNED[codes], -1, _KINDS[codes])
+    for kind, (build, _) in enumerate(_BUILD):
         own = np.flatnonzero(kinds == kind)
         if len(own):
             together.append(build(own, codes[own], levels[own], shape, ranges))
@@ -139,27 +147,29 @@ def _warp(where: Indices, codes: Indices, levels: Floats, shape: tuple[int, int]
     middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
     matrices[:, 0, 2] = middle_x - cosine * middle_x + sine * middle_y + right / 2
     matrices[:, 1, 2] = middle_y - sine * middle_x - cosine * middle_y + down / 2
-    for axis, (name, side) in enumerate((("TranslateX", width), ("TranslateY", height))):
-        matrices[:, axis, 2] -= np.where(codes == _CODE[name], np.trunc(ranges.reach * side * levels), 0.0)
     if not ranges.smooth:
         matrices[:, :, 2] += NUDGE
     return Warp(where, matrices, ranges.smooth, "black")
 
 
-def _posterise(where: Indices, codes: Indices, levels: Floats, shape: tuple[int, int], ranges: Ranges) -> Table:
-    bits = np.round(ranges.bits - 4 * np.abs(levels)).astype(np.int64)
-    return Table(where, (np.arange(256) & (256 - (1 << (8 - bits)))[:, None]).astype(np.uint8))
+def _shift(where: Indices, codes: Indices, levels: Floats, shape: tuple[int, int], ranges: Ranges) -> Shift:
+    axis = (codes == _CODE["TranslateY"]).astype(np.int64)
+    moves = np.zeros((len(where), 2), np.int64)
+    moves[np.arange(len(where)), axis] = np.trunc(ranges.reach * np.array(shape)[1 - axis] * levels)
+    return Shift(where, moves)
 
 
-def _solarise(where: Indices, codes: Indices, levels: Floats, shape: tuple[int, int], ranges: Ranges) -> Table:
+def _tabulate(where: Indices, codes: Indices, levels: Floats, shape: tuple[int, int], ranges: Ranges) -> Table:
+    tables = np.empty((len(where), 256), np.uint8)
+    posterised, solarised, brightened = (codes == _CODE[name] for name in ("Posterize", "Solarize", "Brightness"))
+    bits = np.round(ranges.bits - 4 * np.abs(levels[posterised])).astype(np.int64)
+    tables[posterised] = _POSTERISED[bits]
     # Rounded, so that a threshold that is a whole number is one in any arithmetic.
-    threshold = np.round(255 * (1 - np.abs(levels)), 3)[:, None]
-    return Table(where, np.where(threshold <= _GREY_LEVELS, 255 - _GREY_LEVELS, _GREY_LEVELS).astype(np.uint8))
-
-
-def _brighten(where: Indices, codes: Indices, levels: Floats, shape: tuple[int, int], ranges: Ranges) -> Table:
+    threshold = np.ceil(np.round(255 * (1 - np.abs(levels[solarised])), 3)).astype(np.int64)
+    tables[solarised] = _SOLARISED[threshold]
     # The fraction is cut off, as torchvision does.
-    return Table(where, np.minimum(_GREY_LEVELS * (1 + 0.9 * levels[:, None]) + 1e-6, 255).astype(np.uint8))
+    tables[brightened] = np.minimum(_GREY_LEVELS * (1 + 0.9 * levels[brightened, None]) + 1e-6, 255).astype(np.uint8)
+    return Table(where, tables)
 
 
 def _colour(where: Indices, codes: Indices, levels: Floats, shape: tuple[int, int], ranges: Ranges) -> Colour:
@@ -186,14 +196,15 @@ def _equalise(where: Indices, *_: object) -> Equalise:
     return Equalise(where)
 
 
-_BUILD: tuple[Callable[[Indices, Indices, Floats, tuple[int, int], Ranges], Operation], ...] = (
-    _warp, _posterise, _solarise, _brighten, _colour, _sharpen, _autocontrast, _equalise,
-)  # fmt: skip
-_BUILT_BY = {
-    "Posterize": _posterise, "Solarize": _solarise, "Brightness": _brighten, "Color": _colour, "Contrast": _colour,
-    "Sharpness": _sharpen, "AutoContrast": _autocontrast, "Equalize": _equalise, **dict.fromkeys(GEOMETRIC, _warp),
-}  # fmt: skip
-_SIGNED = np.array([name in GEOMETRIC or name in ALL[-4:] for name in RANDAUGMENT])
-"""Operations that do nothing at level 0."""
-_KINDS = np.array([0, *(1 + _BUILD.index(_BUILT_BY[name]) for name in ALL)])
-"""Which of _BUILD makes the operation of a code, counted from 1; the identity has none."""
+_BUILD: tuple[tuple[Callable[[Indices, Indices, Floats, tuple[int, int], Ranges], Operation], tuple[str, ...]], ...] = (
+    (_warp, ("ShearX", "ShearY", "Rotate")),
+    (_shift, ("TranslateX", "TranslateY")),
+    (_tabulate, ("Posterize", "Solarize", "Brightness")),
+    (_colour, ("Color", "Contrast")),
+    (_sharpen, ("Sharpness",)),
+    (_autocontrast, ("AutoContrast",)),
+    (_equalise, ("Equalize",)),
+)
+_KINDS = np.array([next((kind for kind, (_, names) in enumerate(_BUILD) if name in names), -1) for name in RANDAUGMENT])
+"""Which of _BUILD makes the operation of a code; -1 for the identity."""
+_SIGNED = np.array([name in SIGNED for name in RANDAUGMENT])
