@@ -85,13 +85,16 @@ FAMILIES: Mapping[str, Family] = {
     "cutout": Family(cover.cutout, "a square of up to half the side"),
     "grid-mask": Family(cover.grid_mask, "a quarter of the picture is covered"),
     "bubbles": Family(cover.bubbles, "up to four bubbles of up to 18 % of the side as the radius"),
-    "deposits": Family(cover.deposits, "up to eight grains of up to 5 % of the side as the radius"),
+    "deposits": Family(cover.deposits, "up to eight grains of up to 7 % of the side as the radius"),
     "mixup": Family(mixing.mixup, "up to half of another picture, and of its label"),
     "cutmix": Family(mixing.cutmix, "up to half the area from another picture, and that share of its label"),
 }
 """The sentence says what magnitude 1 is; a smaller one is in proportion, and a draw goes up to it."""
 
 MIXING = ("mixup", "cutmix")
+
+FEWEST = 16
+"""Pictures that are worth a thread."""
 
 _Numbered = tuple[int, Augmentation]
 
@@ -126,12 +129,13 @@ def augment(
 
     pictures: a NumPy array uint8 (n, h, w, 3), or a tensor (n, 3, h, w) on any device, uint8 or float in 0 to 255,
     which is rounded to whole grey levels. rows: int64 (n,), the number of each picture in the training set; with seed
-    and epoch it decides the draw. threads: that share an array; 0: as many as there are cores.
+    and epoch it decides the draw. threads: that share an array; 0: as many as there are cores, when there is enough to
+    do.
     """
     if isinstance(pictures, np.ndarray):
         height, width = pictures.shape[1:3]
         plan = plan_of(rows, enumerate(steps), (height, width), seed=seed, epoch=epoch)
-        return _on_cpu(pictures, plan, threads or _cores())
+        return _on_cpu(pictures, plan, threads or min(_cores(), -(-len(pictures) // FEWEST)))
     import torch
 
     from hemascope.augment import on_tensors
@@ -165,16 +169,19 @@ def _on_cpu(pictures: NDArray[np.uint8], plan: Plan, threads: int) -> NDArray[np
         if mixes or len(bounds) <= 2:
             on_cpu.carry_out(operations, changed)
             continue
-
         shares = [changed[low:high] for low, high in itertools.pairwise(bounds)]
-        list(_pool(os.getpid(), threads).map(on_cpu.carry_out, divided(operations, bounds), shares))
+        (first, here), *others = zip(divided(operations, bounds), shares, strict=True)
+        waiting = [_pool(os.getpid(), threads).submit(on_cpu.carry_out, part, share) for part, share in others]
+        on_cpu.carry_out(first, here)
+        for done in waiting:
+            done.result()
     return changed
 
 
 @functools.cache
 def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """Threads are not inherited by a process that is forked: each has its own."""
-    return ThreadPoolExecutor(threads, "augment")
+    """What works beside the thread that calls. Threads are not inherited by a fork: each process has its own."""
+    return ThreadPoolExecutor(threads - 1, "augment")
 
 
 def _cores() -> int:
