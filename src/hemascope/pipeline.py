@@ -245,8 +245,6 @@ def score_run(
 
 def preview(prepared: Prepared, recipe: Recipe, path: Path, *, seed: int = 0) -> Path:
     """Draw what a recipe's augmentation does to some training pictures, one row of variants each."""
-    import torch
-
     from hemascope.augment import augment
 
     training = prepared.cells.in_split("train")
@@ -254,10 +252,8 @@ def preview(prepared: Prepared, recipe: Recipe, path: Path, *, seed: int = 0) ->
         [np.flatnonzero(training.labels == label)[0] for label in np.unique(training.labels)][:PREVIEW_ROWS], np.int64
     )
     originals = np.asarray(training.images[rows])
-    batch = torch.from_numpy(originals).permute(0, 3, 1, 2)
     variants = [
-        augment(batch, rows, recipe.augmentation, seed=seed, epoch=epoch).permute(0, 2, 3, 1).numpy()
-        for epoch in range(PREVIEW_VARIANTS)
+        augment(originals, rows, recipe.augmentation, seed=seed, epoch=epoch) for epoch in range(PREVIEW_VARIANTS)
     ]
     names = [training.class_names[label] for label in training.labels[rows]]
     return figures.augmentation_grid(path, originals, np.stack(variants, axis=1), names)

@@ -14,7 +14,13 @@ from hemascope.errors import InputError
 
 Optimizer = Literal["lion", "adam", "adamw", "sgd", "rmsprop"]
 Schedule = Literal["constant", "plateau", "cosine", "one_cycle"]
-AugmentationName = Literal["dihedral", "affine", "jitter", "randaugment", "augmix"]
+AugmentationName = Literal[
+    "randaugment", "augmix", "augmix-plain", "dihedral", "affine", "rotate", "zoom", "shift", "shear", "brightness",
+    "contrast", "saturation", "hue", "channel-shift", "channel-shuffle", "stain", "white-balance", "grey", "jitter",
+    "solarise", "posterise", "equalise", "sharpness", "gaussian-blur", "motion-blur", "defocus-blur",
+    "gaussian-noise", "shot-noise", "speckle-noise", "impulse-noise", "jpeg", "pixelate", "cutout", "grid-mask",
+    "bubbles", "deposits", "mixup", "cutmix",
+]  # fmt: skip
 
 
 class Part(BaseModel):
