@@ -64,6 +64,7 @@ DRAWINGS: dict[str, Callable[[Path, list[str]], Path]] = {
         pictures(len(names)),
         [{"id": f"x{name}", "label": name, "predicted": names[0], "confidence": 0.9} for name in names],
     ),
+    "corruption_sheet": lambda path, names: figures.corruption_sheet(path, pictures(3)),
     "training_curves": lambda path, names: figures.training_curves(path, history(6), {"head": 2, "whole network": 5}),
     "confusion_matrix": lambda path, names: figures.confusion_matrix(path, counts(len(names)), names),
     "reliability_diagram": lambda path, names: figures.reliability_diagram(

@@ -7,6 +7,7 @@ that a page can say what the picture shows. Text is drawn literally: a class nam
 
 from hemascope.figures.cells import augmentation_grid, cell_grid, mistakes
 from hemascope.figures.cleaning import class_distribution, mean_pixel_histogram
+from hemascope.figures.corruptions import corruption_sheet
 from hemascope.figures.scores import (
     confusion_matrix,
     data_learning_curve,
@@ -20,6 +21,7 @@ __all__ = [
     "cell_grid",
     "class_distribution",
     "confusion_matrix",
+    "corruption_sheet",
     "data_learning_curve",
     "leaderboard",
     "mean_pixel_histogram",

@@ -46,7 +46,7 @@ def cell_grid(
     scale = WIDE / (margin + per_class)
     counts = np.bincount(labels[labels >= 0], minlength=len(class_names))
     with sheet(path, WIDE, scale * max(len(class_names), 1), PHOTO_DENSITY) as (figure, description):
-        axes = _tiles(figure, -margin, per_class, max(len(class_names), 1))
+        axes = tiles(figure, -margin, per_class, max(len(class_names), 1))
         for row, name in enumerate(class_names):
             axes.text(-margin + 0.04, row + 0.54, in_two_lines(name), weight="bold", va="bottom")
             axes.text(-margin + 0.04, row + 0.6, f"{int(counts[row]):,} pictures", size=9, color=MUTED, va="top")
@@ -54,7 +54,7 @@ def cell_grid(
             own = np.flatnonzero(labels == row)
             chosen = np.sort(rng.choice(own, min(per_class, len(own)), replace=False))
             for column, image in enumerate(np.asarray(images[chosen])):
-                _place(axes, image, column, row)
+                place(axes, image, column, row)
         description.append(f"Up to {per_class} pictures of each class: {', '.join(class_names)}.")
     return path
 
@@ -70,15 +70,15 @@ def augmentation_grid(
     margin, gap, head = (1.5 if names else 0.05), 0.3, 0.36
     scale = WIDE / (margin + 1 + gap + columns)
     with sheet(path, WIDE, scale * (rows + head), PHOTO_DENSITY) as (figure, description):
-        axes = _tiles(figure, -margin, 1 + gap + columns, rows + head)
+        axes = tiles(figure, -margin, 1 + gap + columns, rows + head)
         axes.text(0.04, 0.22, "original", weight="bold", va="center")
         axes.text(1.04 + gap, 0.22, "what training saw", weight="bold", va="center", color=VIOLET)
         for row in range(rows):
             if names:
                 axes.text(-margin + 0.04, row + head + 0.5, in_two_lines(names[row]), va="center", weight="bold")
-            _place(axes, originals[row], 0, row + head, edge=INK)
+            place(axes, originals[row], 0, row + head, edge=INK)
             for column in range(columns):
-                _place(axes, variants[row, column], 1 + gap + column, row + head)
+                place(axes, variants[row, column], 1 + gap + column, row + head)
         description.append(f"{rows} pictures, each beside {columns} augmented variants of it.")
     return path
 
@@ -93,11 +93,11 @@ def mistakes(path: Path, images: Pictures, records: Sequence[Mapping[str, Any]],
     step = 1.5  # a tile and four lines of text
     scale = WIDE / columns
     with sheet(path, WIDE, scale * step * rows if records else 1.0, PHOTO_DENSITY) as (figure, description):
-        axes = _tiles(figure, 0, columns, rows * step)
+        axes = tiles(figure, 0, columns, rows * step)
         pictures = np.asarray(images[0 : len(records)]) if records else ()
-        for place, (record, image) in enumerate(zip(records, pictures, strict=True)):
-            x, y = place % columns, place // columns * step
-            _place(axes, image, x, y)
+        for position, (record, image) in enumerate(zip(records, pictures, strict=True)):
+            x, y = position % columns, position // columns * step
+            place(axes, image, x, y)
             left = x + 0.045
             axes.text(left, y + 1.06, f"is {shortened(record['label'], 20)}", color=TEAL, weight="bold", size=8)
             said = f"said {shortened(record['predicted'], 20)}"
@@ -110,7 +110,7 @@ def mistakes(path: Path, images: Pictures, records: Sequence[Mapping[str, Any]],
     return path
 
 
-def _tiles(figure: Figure, left: float, right: float, rows: float) -> Axes:
+def tiles(figure: Figure, left: float, right: float, rows: float) -> Axes:
     """An axes without lines whose unit is one square tile: x from left to right, y from 0 (top) to rows."""
     figure.set_layout_engine("none")
     axes = figure.add_axes((0, 0, 1, 1))
@@ -120,7 +120,7 @@ def _tiles(figure: Figure, left: float, right: float, rows: float) -> Axes:
     return axes
 
 
-def _place(
+def place(
     axes: Axes, image: NDArray[np.uint8], x: float, y: float, edge: str | None = None, size: float = 0.93
 ) -> None:
     """Put one picture at column x and row y of an axes whose unit is a tile."""
