@@ -28,6 +28,7 @@ from hemascope.run import (
     command_line,
     config_of,
     open_run,
+    recipe_of,
     write_config,
     write_environment,
     write_split,
@@ -276,7 +277,7 @@ def _draw(
     figures.mean_pixel_histogram(run.figures / "mean_pixel_histogram.png", means, means[kept])
     training = cells.in_split("train")
     figures.cell_grid(run.figures / "cells.png", training.images, training.labels, cells.class_names)
-    recipe = _recipe_of(run)
+    recipe = recipe_of(run)
     if recipe.augmentation:
         preview(prepared, recipe, run.figures / "augmentation.png")
     if run.history.is_file() and run.history.stat().st_size > 1:
@@ -292,14 +293,6 @@ def _draw(
     mistakes: Sequence[Mapping[str, Any]] = scores["confident_mistakes"]
     rows = np.array([mistake["row"] for mistake in mistakes], np.int64)
     figures.mistakes(run.figures / "mistakes.png", shown_cells.take(rows).images, mistakes)
-
-
-def _recipe_of(run: Run) -> Recipe:
-    import yaml
-
-    from hemascope.recipe import recipe_from
-
-    return recipe_from(yaml.safe_load(run.config.read_text(encoding="utf-8"))["recipe"], str(run.config))
 
 
 def _figure(scores: Mapping[str, Any]) -> str:
