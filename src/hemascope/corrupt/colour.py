@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hemascope.corrupt.fields import clear_levels, levels
+from hemascope.corrupt.fields import clear_levels, darkest, levels
 from hemascope.data.cells import Images, Rows
 from hemascope.draws import Draw
 
@@ -43,12 +43,15 @@ def contrast(images: Images, rows: Rows, draw: Draw, *, factor: float) -> Images
 def saturate(images: Images, rows: Rows, draw: Draw, *, added: float) -> Images:
     """`added` to the saturation of every pixel in HSV, which runs from 0 to 1; grey counts as a red there."""
     pixels = images.astype(np.float32)
-    value = pixels.max(axis=-1, keepdims=True)
-    chroma = value - pixels.min(axis=-1, keepdims=True)
+    lack = pixels * -1  # of each colour against the brightest: what HSV calls hue and saturation lies in it
+    value = -darkest(lack)
+    lack += value[..., None]
+    chroma = value - darkest(pixels)
     wanted = np.minimum(chroma + np.float32(added) * value, value)
     # Grey has no hue of its own; HSV gives it that of red, so its green and blue fall and its red stays.
-    distance = np.where(chroma > 0, value - pixels, np.array([0, 1, 1], np.float32))
-    return levels(value - distance * (wanted / np.maximum(chroma, 1)))
+    lack[..., 1:][chroma == 0] = 1
+    lack *= (wanted / np.maximum(chroma, 1))[..., None]
+    return levels(value[..., None] - lack)
 
 
 def stain_transfer(images: Images, rows: Rows, draw: Draw, *, share: float) -> Images:

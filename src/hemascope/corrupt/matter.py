@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from hemascope.corrupt.fields import (
     Plane,
     clear_levels,
+    darkest,
     levels,
     pixel_grid,
     reference_scale,
@@ -81,7 +82,7 @@ def fibre(images: Images, rows: Rows, draw: Draw, *, count: int, width: float, o
     for number, image in enumerate(images):
         pixels = image.astype(np.float32)
         for drawn, colour in zip(places[number, :count], colours[number], strict=False):
-            points = _curve(drawn, height, across, 6 * length)
+            points = _curve(drawn, height, across, 3 * length)
             pixels += (colour - pixels) * (opacity * _thread(points, (height, across), width * length))[..., None]
         result[number] = levels(pixels)
     return result
@@ -102,14 +103,13 @@ def _curve(drawn: NDArray[np.float64], height: int, width: int, count: int) -> N
 def _thread(points: NDArray[np.float64], shape: tuple[int, int], width: float) -> Plane:
     """A line through close points with a soft profile, 0 to 1: float32 (height, width)."""
     height, across = shape
-    left, top = np.floor(points[:, 0]).astype(np.int64), np.floor(points[:, 1]).astype(np.int64)
     steps = np.hypot(*np.diff(points, axis=0, append=points[-1:]).T)
-    padded = np.zeros((height + 2) * (across + 2))
-    for right, low in ((0, 0), (1, 0), (0, 1), (1, 1)):
-        x, y = left + right, top + low
-        share = (1 - np.abs(x - points[:, 0])) * (1 - np.abs(y - points[:, 1])) * steps
-        seen = (x >= -1) & (x <= across) & (y >= -1) & (y <= height)
-        padded += np.bincount(((y + 1) * (across + 2) + x + 1)[seen], share[seen], len(padded))
+    corners = np.floor(points)[None] + np.array([(0, 0), (1, 0), (0, 1), (1, 1)])[:, None]
+    share = (1 - np.abs(corners - points)).prod(axis=-1) * steps
+    x, y = corners[..., 0].astype(np.int64), corners[..., 1].astype(np.int64)
+    seen = (x >= -1) & (x <= across) & (y >= -1) & (y <= height)
+    places = ((y + 1) * (across + 2) + x + 1)[seen]
+    padded = np.bincount(places, share[seen], (height + 2) * (across + 2))
     sigma = max(width / 2, 0.4)
     line = cv2.GaussianBlur(padded.reshape(height + 2, across + 2).astype(np.float32), (0, 0), sigma)[1:-1, 1:-1]
     # Along the middle of a straight line the filter leaves 1 / (sqrt(2 pi) sigma).
@@ -144,8 +144,7 @@ def occlusion(images: Images, rows: Rows, draw: Draw, *, distance: float) -> Ima
 
 def _stained(image: Images) -> Plane:
     """How surely each pixel shows something on the slide and not the slide: 0 to 1."""
-    lack = (1 - image / clear_levels(image)).max(axis=-1)
-    return rise(lack, 0.08, 0.22)
+    return rise(1 - darkest(image / clear_levels(image)), 0.08, 0.22)
 
 
 def _window(plane: Images | Plane, x: float, y: float, size: int) -> tuple[Images | Plane, Plane]:
