@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import functools
+import json
 import os
 import subprocess
 import sys
@@ -15,8 +17,10 @@ from PIL import Image
 
 from hemascope.cli import main
 from hemascope.data import CLASS_NAMES, Cells, load, save_npz
+from hemascope.novelty import novelty
 from hemascope.recipe import Recipe
 from hemascope.run import Run
+from hemascope.synthetic import draw_cells
 
 Tiny = Callable[..., Recipe]
 Command = Callable[..., int]
@@ -70,6 +74,23 @@ def test_two_runs_are_compared_on_the_same_pictures(
     save_npz(drawn, "drawn.npz")
     assert command("evaluate", finished.folder, "drawn.npz", "--against", finished.folder / "model" / "model.onnx") == 0
     assert "McNemar" in capsys.readouterr().out
+
+
+def test_the_stress_test_is_printed_and_written(
+    command: Command, finished: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hemascope.stress.novelty", functools.partial(novelty, pictures=8, draws=24, own_draws=1))
+    save_npz(draw_cells(24, seed=31, size=32), "fresh.npz")
+    assert command("evaluate", finished.folder, "fresh.npz", "--stress", "--out", "stressed") == 0
+    told = capsys.readouterr().out
+    for said in ("MedMNIST-C", "worst family", "held-out families", "mix hidden-unseen", "stress score"):
+        assert said in told
+    names = {path.name for path in Path("stressed").iterdir()}
+    assert names >= {"metrics.json", "predictions.parquet", "stress.json", "stress.csv", "stress.html", "figures"}
+    assert json.loads(Path("stressed/stress.json").read_text())["novelty"]["threshold"] > 0
+    assert "it does not forecast your hidden test" in Path("stressed/stress.html").read_text(encoding="utf-8")
+    assert command("train", "fresh.npz", "--recipe", "quick", "--out", "x", "--preview", "--stress") == 2
+    assert "hemascope: --stress needs a score on the test rows" in capsys.readouterr().err
 
 
 def test_preview_draws_and_trains_nothing(command: Command, recipe_file: Path, drawn: Cells) -> None:

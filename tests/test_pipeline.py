@@ -16,6 +16,7 @@ from hemascope.errors import InputError
 from hemascope.pipeline import prepare, preview, train
 from hemascope.recipe import Recipe
 from hemascope.run import Run
+from hemascope.stress import seed_for
 from hemascope.synthetic import planted
 
 Tiny = Callable[..., Recipe]
@@ -58,6 +59,10 @@ def test_metrics_say_what_was_scored(finished: Run) -> None:
         low, high = metrics[part]["accuracy_interval"]
         assert low <= metrics[part]["accuracy"] <= high
     assert metrics["files"]["further.npz"]["n"] == 64
+    for part in ("validation", "test"):
+        stress = metrics["stress"][part]
+        assert stress["n"] == metrics[part]["n"]
+        assert stress["stress_score"] == pytest.approx(np.mean([mix["accuracy"] for mix in stress["mixes"].values()]))
     assert metrics["stages"][0]["validation_accuracy"] == pytest.approx(metrics["validation"]["accuracy"])
 
 
@@ -101,6 +106,22 @@ def test_resume_of_a_finished_run_trains_no_more(dirty: Cells, tiny: Tiny, tmp_p
 def test_the_baseline_has_the_balanced_accuracy_of_one_class(dirty: Cells, tiny: Tiny, tmp_path: Path) -> None:
     run = train(dirty, tiny(backbone="none", stages=[]), tmp_path / "run", say=quiet)
     assert json.loads(run.metrics.read_text())["test"]["balanced_accuracy"] == pytest.approx(1 / 8)
+
+
+def test_the_whole_stress_test_of_a_run_is_written_and_shown(dirty: Cells, tiny: Tiny, tmp_path: Path) -> None:
+    run = train(dirty, tiny(backbone="none", stages=[]), tmp_path / "run", stress=True, say=quiet)
+    names = {path.name for path in run.folder.iterdir()}
+    assert names >= {"stress.json", "stress.csv", "stress.parquet"}
+    found, metrics = json.loads((run.folder / "stress.json").read_text()), json.loads(run.metrics.read_text())
+    assert found["stress_score"] == metrics["stress"]["test"]["stress_score"]
+    assert set(metrics["stress"]["test"]) == set(metrics["stress"]["validation"])
+    assert found["seed"] == seed_for("test")
+    assert {path.stem for path in run.figures.glob("stress_*")} == {
+        "stress_medmnist_c", "stress_held_out", "stress_recall", "stress_mistakes",
+    }  # fmt: skip
+    page = run.report.read_text(encoding="utf-8")
+    for said in ("Held-out families", "hidden-unseen", "rBE", "it does not forecast your hidden test"):
+        assert said in page
 
 
 def test_bad_data_are_refused_before_anything_is_written(drawn: Cells, tiny: Tiny, tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def novelty(
             ]
         )
         shift = np.linalg.norm(own, axis=1)
-        shares[name] = float(np.median(_share(_nearest(own, points), shift)))
+        shares[name] = float(np.median(_share(_distances(own, points).min(1), shift)))
         shifts[name] = float(np.median(shift))
     threshold = seen_share(points, origin, len(SEVERITIES) * own_draws)
     return Novelty(threshold, shares, shifts, len(points) - 1, len(images))
@@ -143,8 +143,9 @@ def seen_share(points: Floats, origin: NDArray[np.int64], count: int, trials: in
     points: (1 + draws, features), the first of them the clean pictures. origin: (1 + draws,), which of the recipe's
     ways to augment each draw came from. count: how many draws a family has.
     """
-    to_others = [_nearest(points[at : at + 1], np.delete(points, at, axis=0))[0] for at in range(len(points))]
-    shares = _share(np.array(to_others), np.linalg.norm(points - points[0], axis=1))
+    between = _distances(points, points)
+    np.fill_diagonal(between, np.inf)
+    shares = _share(between.min(1), np.linalg.norm(points - points[0], axis=1))
     found = [0.0]
     for way in np.unique(origin[1:]):
         own = shares[1:][origin[1:] == way]
@@ -158,9 +159,11 @@ def _share(distance: Floats, shift: Floats) -> Floats:
     return np.divide(distance, shift, out=np.zeros_like(shift), where=shift > 0)
 
 
-def _nearest(points: Floats, others: Floats) -> Floats:
-    """The distance from each of `points` (n, features) to the nearest of `others` (m, features): (n,)."""
-    return np.array([np.linalg.norm(others - point, axis=1).min() for point in points])
+def _distances(points: Floats, others: Floats) -> Floats:
+    """The distance from each of `points` (n, features) to each of `others` (m, features): (n, m)."""
+    from scipy.spatial.distance import cdist
+
+    return np.asarray(cdist(points, others))
 
 
 def features(images: Images) -> Floats:

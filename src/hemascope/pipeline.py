@@ -36,6 +36,9 @@ from hemascope.run import (
 )
 from hemascope.runtime import load_model
 from hemascope.split import split
+from hemascope.stress import seed_for, stress_score
+from hemascope.stress import stress as stress_test
+from hemascope.stress_report import draw_stress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,6 +74,7 @@ def train(
     resume: bool = False,
     score_test: bool = True,
     allow_leaks: bool = False,
+    stress: bool = False,
     say: Say = print,
 ) -> Run:
     """The main job in one call: clean, split, train, export, score, report. Returns the run folder.
@@ -78,8 +82,9 @@ def train(
     data: a path for `hemascope.load`, or Cells. recipe: the name of one that comes with the package, a YAML file, or
     a Recipe. test: a further labelled file to score. score_test: False leaves the test rows unscored, for a choice
     between models that is still to be made. allow_leaks: go on when pictures stand in two splits of the data, or in
-    `test` too; they are then left out of training or of the score. Raises InputError before anything is written when
-    the input is bad.
+    `test` too; they are then left out of training or of the score. stress: let the test rows go through the whole
+    stress test, where otherwise its score alone is computed. Raises InputError before anything is written when the
+    input is bad.
     """
     require_training()
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
@@ -89,7 +94,7 @@ def train(
     prepared = prepare(cells, seed=seed, further=further, allow_leaks=allow_leaks, say=say)
     options = training_options(seed, device, precision, max_minutes)
     fit(prepared, chosen, run, options, say)
-    score_run(run, prepared, further=further, score_test=score_test, say=say)
+    score_run(run, prepared, further=further, score_test=score_test, stress=stress, say=say)
     return run
 
 
@@ -199,9 +204,19 @@ def fit(prepared: Prepared, recipe: Recipe, run: Run, options: Options, say: Say
 
 
 def score_run(
-    run: Run, prepared: Prepared, *, further: Cells | None = None, score_test: bool = True, say: Say = print
+    run: Run,
+    prepared: Prepared,
+    *,
+    further: Cells | None = None,
+    score_test: bool = True,
+    stress: bool = False,
+    say: Say = print,
 ) -> dict[str, Any]:
-    """Score a trained run on its validation rows, its test rows and a further file; write metrics, figures, report."""
+    """Score a trained run on its validation rows, its test rows and a further file; write metrics, figures, report.
+
+    The stress score is computed on both parts, with other corruptions on each; `stress` adds the whole stress test on
+    the test rows.
+    """
     model = load_model(run.folder)
     cells = prepared.cells
     described = json.loads((run.model / "model.json").read_text(encoding="utf-8"))
@@ -213,16 +228,25 @@ def score_run(
         "notes": [*described["notes"], *(note for note in prepared.found.notes if note != NO_GROUPS_NOTE)],
         "grouped": cells.groups is not None,
         "files": {},
+        "stress": {},
     }
     warnings: list[str] = []
-    validation = evaluate(model, cells.in_split("validation"))
+    shown_cells = cells.in_split("validation")
+    validation = shown = evaluate(model, shown_cells)
     metrics["validation"] = validation.scores
-    shown, shown_cells = validation, cells.in_split("validation")
+    metrics["stress"]["validation"] = stress_score(model, shown_cells, seed_for("validation"))
     if score_test:
         shown_cells = cells.in_split("test")
         shown = evaluate(model, shown_cells)
         metrics["test"] = shown.scores
         say(f"test accuracy {_figure(shown.scores)}")
+        if stress:
+            tested = stress_test(model, shown_cells, seed=seed_for("test"), augmentation=recipe_of(run).augmentation)
+            tested.write(run.folder)
+            draw_stress(tested, run.figures)
+            metrics["stress"]["test"] = {name: tested.scores[name] for name in metrics["stress"]["validation"]}
+        else:
+            metrics["stress"]["test"] = stress_score(model, shown_cells, seed_for("test"))
         if further is not None:
             extra = evaluate(run.folder, further)
             metrics["files"][further.source] = extra.scores
@@ -232,6 +256,8 @@ def score_run(
             say(f"{further.source}: accuracy {_figure(extra.scores)}")
     else:
         say(f"validation accuracy {_figure(validation.scores)}")
+    part = "test" if score_test else "validation"
+    say(f"{part} stress score {_stress_figure(metrics['stress'][part])}")
     metrics["warnings"] = [*shown.warnings, *warnings]
     for warning in metrics["warnings"]:
         say(warning)
@@ -298,6 +324,12 @@ def _draw(
 def _figure(scores: Mapping[str, Any]) -> str:
     low, high = scores["accuracy_interval"]
     return f"{scores['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}, {scores['n']:,} pictures)"
+
+
+def _stress_figure(scores: Mapping[str, Any]) -> str:
+    interval = scores["stress_score_interval"]
+    between = f" (95 % interval over cells and corruptions {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
+    return f"{scores['stress_score']:.4f}{between}"
 
 
 def _cleaning_sentence(found: Cells, cleaned: Cells, removed: pd.DataFrame) -> str:

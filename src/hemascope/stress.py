@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,16 +132,16 @@ def stress(
     kept = np.flatnonzero(~seen_rows(hashes, trained_on, source))
     rows = np.arange(len(cells), dtype=np.int64) if rows is None else np.asarray(rows, np.int64)
     seed = seed_for("evaluation") if seed is None else seed
-    groups = copy_groups(cells, hashes)[kept]
-    cells, rows = cells.take(kept), rows[kept]
+    left_out = len(cells) - len(kept)
+    cells, rows, hashes = cells.take(kept), rows[kept], hashes[kept]
 
     conditions = [Condition(CLEAN, CLEAN), *conditions_of(what)]
-    answers, confidences = _answers(model, cells, conditions, seed, rows)
+    answers, confidences = _answers(model, cells, conditions, seed, rows, hashes)
     lines = [line_of(condition, cells, answer) for condition, answer in zip(conditions, answers, strict=True)]
     scores: Scores = {
         "source": cells.source,
         "n": len(cells),
-        "left_out": len(hashes) - len(kept),
+        "left_out": left_out,
         "class_names": list(cells.class_names),
         "seed": seed,
         "clean": {name: lines[0][name] for name in ("accuracy", "balanced_error")},
@@ -151,7 +151,7 @@ def stress(
             scores[group.replace("-", "_")] = group_scores(group, lines)
     if "mixes" in what:
         mixes = {each.name: answer for each, answer in zip(conditions, answers, strict=True) if each.group == "mixes"}
-        scores |= mix_scores(mixes, cells.labels, seed, rows, groups)
+        scores |= mix_scores(mixes, cells.labels, seed, rows, copy_groups(cells, hashes))
     families = [name for name in FAMILIES if FAMILIES[name].group in what]
     if augmentation is not None and families:
         scores["novelty"] = novelty(cells, augmentation, families).as_json()
@@ -188,10 +188,11 @@ def stress_score(model: Classifier, cells: Cells, seed: int, rows: Rows | None =
     cells = cells.with_classes(model.class_names)
     rows = np.arange(len(cells), dtype=np.int64) if rows is None else np.asarray(rows, np.int64)
     conditions = [Condition("mixes", name) for name in SCORED_MIXES]
-    answers, _ = _answers(model, cells, conditions, seed, rows)
-    groups = copy_groups(cells, pixel_hashes(cells))
+    hashes = pixel_hashes(cells)
+    answers, _ = _answers(model, cells, conditions, seed, rows, hashes)
     found = dict(zip(SCORED_MIXES, answers, strict=True))
-    return {"n": len(cells), "seed": seed, **mix_scores(found, cells.labels, seed, rows, groups)}
+    scores = mix_scores(found, cells.labels, seed, rows, copy_groups(cells, hashes))
+    return {"n": len(cells), "seed": seed, **scores}
 
 
 def _augmentation_of(model: Path) -> tuple[tuple[Augmentation, ...] | None, str]:
@@ -209,16 +210,16 @@ def _augmentation_of(model: Path) -> tuple[tuple[Augmentation, ...] | None, str]
 
 
 def _answers(
-    model: Classifier, cells: Cells, conditions: Sequence[Condition], seed: int, rows: Rows
+    model: Classifier, cells: Cells, conditions: Sequence[Condition], seed: int, rows: Rows, hashes: NDArray[np.uint64]
 ) -> tuple[list[Answers], list[NDArray[np.float32]]]:
     """What the model calls each picture under each condition, int64 (n,), and how sure it is, float32 (n,)."""
     answers = [np.zeros(len(cells), np.int64) for _ in conditions]
     confidences = [np.zeros(len(cells), np.float32) for _ in conditions]
     with Progress("stress test", len(cells) * len(conditions), "pictures") as progress:
-        for part, images in cells.batches(BATCH):
-            for condition, answer, confidence in zip(conditions, answers, confidences, strict=True):
-                changed = condition.applied(images, seed, rows[part])
-                probabilities = checked_predictions(model, changed, cells.ids[part])
+        for condition, answer, confidence in zip(conditions, answers, confidences, strict=True):
+            spoilt = replace(cells, images=condition.pictures(cells, seed, rows, hashes))
+            for part, images in spoilt.batches(BATCH):
+                probabilities = checked_predictions(model, images, cells.ids[part])
                 answer[part], confidence[part] = probabilities.argmax(1), probabilities.max(1)
                 progress.advance(len(images))
     return answers, confidences

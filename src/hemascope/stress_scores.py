@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from hemascope import metrics
 from hemascope.corrupt import COMPOSITES, FAMILIES, HELD_OUT, MEDMNIST_C, SEVERITIES, chain, compose, corrupt
-from hemascope.data import Cells, Images
+from hemascope.corrupt.cache import cached
+from hemascope.data import Cells, Images, Pictures
 from hemascope.data.cells import Rows
 from hemascope.evaluate import CONFIDENCE, DRAWS, Scores
 from hemascope.robustness import chain_interval, relative_errors
@@ -44,6 +45,12 @@ class Condition:
         if self.group == "mixes":
             return compose(images, self.name, seed=seed, rows=rows)
         return corrupt(images, self.name, self.severity, seed=seed, rows=rows)
+
+    def pictures(self, cells: Cells, seed: int, rows: Rows, hashes: NDArray[np.uint64]) -> Pictures:
+        """All pictures of the cells under this condition, kept on disk for the next model."""
+        if self.group == CLEAN:
+            return cells.images
+        return cached(cells, self.name, self.severity or None, seed=seed, rows=rows, hashes=hashes)
 
 
 @dataclass(frozen=True)

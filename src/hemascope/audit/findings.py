@@ -230,13 +230,13 @@ def _told(found: Audit) -> list[Finding]:
     table = found.findings
     counts = {issue: int(table[f"is_{issue}"].sum()) for issue in ISSUES}
     junk = table[table["is_not_a_cell"]].groupby("group").size().sort_values(ascending=False)
-    pictures = "1 picture" if len(junk) == 1 else f"{len(junk)} pictures"
+    pictures = "1 picture that stands" if len(junk) == 1 else f"{len(junk)} pictures that stand"
     times = " and ".join(f"{size:,}" for size in junk)
     other_label = int(found.leaks["other_label"].sum()) if len(found.leaks) else 0
     dropped = int((table["is_exact_copy"] & (table["advice"] == "drop")).sum())
     exact_leaks = len(found.leaks)
     sentences = {
-        "not_a_cell": f"{counts['not_a_cell']:,} rows show {pictures} that stand {times} times under many labels: no "
+        "not_a_cell": f"{counts['not_a_cell']:,} rows show {pictures} {times} times under many labels: no "
         "cells, drop them.",
         "exact_copy": f"{counts['exact_copy']:,} rows are exact copies of each other; drop {dropped:,}.",
         "near_copy": f"{counts['near_copy']:,} rows show a cell that another row shows too, turned, moved or changed "

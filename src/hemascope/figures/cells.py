@@ -110,6 +110,39 @@ def mistakes(path: Path, images: Pictures, records: Sequence[Mapping[str, Any]],
     return path
 
 
+def corrupted_mistakes(
+    path: Path, originals: Pictures, corrupted: Pictures, records: Sequence[Mapping[str, Any]], pairs: int = 4
+) -> Path:
+    """Pictures that corruption made the model name wrongly, each beside what it was made of, and what was said.
+
+    originals, corrupted: uint8 (n, height, width, 3), in the order of records. records: mappings with corruption,
+    severity, label and predicted (class names) and confidence in [0, 1].
+    """
+    rows = max(-(-len(records) // pairs), 1)
+    gap, step = 0.24, 1.56  # between pairs; a tile and four lines of text
+    width = pairs * (2 + gap) - gap
+    scale = WIDE / width
+    with sheet(path, WIDE, scale * step * rows if records else 1.0, PHOTO_DENSITY) as (figure, description):
+        axes = tiles(figure, 0, width, rows * step)
+        shown = zip(records, originals[:], corrupted[:], strict=True) if records else ()
+        for at, (record, original, changed) in enumerate(shown):
+            x, y = at % pairs * (2 + gap), at // pairs * step
+            place(axes, original, x, y, size=0.95)
+            place(axes, changed, x + 1, y, edge=ORANGE, size=0.95)
+            name = f"{str(record['corruption']).replace('_', ' ')} {record['severity']}"
+            axes.text(x + 0.04, y + 1.09, shortened(name, 34), weight="bold", size=8.5)
+            axes.text(x + 0.04, y + 1.21, f"is {shortened(record['label'], 30)}", color=TEAL, weight="bold", size=8)
+            said = f"said {shortened(record['predicted'], 22)}"
+            axes.text(x + 0.04, y + 1.33, said, color=ORANGE, weight="bold", size=8)
+            axes.text(x + 0.04, y + 1.45, f"confidence {float(record['confidence']):.3f}", size=8, color=MUTED)
+        if not records:
+            axes.text(0.05, 0.5 * step, "Corruption made the model name no picture wrongly.", va="center", color=MUTED)
+        described = [f"{r['label']} called {r['predicted']} under {r['corruption']} {r['severity']}" for r in records]
+        told = f": {'; '.join(described)}" if records else ""
+        description.append(f"{len(records)} pictures that corruption made the model name wrongly{told}.")
+    return path
+
+
 def tiles(figure: Figure, left: float, right: float, rows: float) -> Axes:
     """An axes without lines whose unit is one square tile: x from left to right, y from 0 (top) to rows."""
     figure.set_layout_engine("none")
