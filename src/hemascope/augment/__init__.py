@@ -6,6 +6,7 @@ torch on tensors and their device (`on_tensors`), to the same grey levels. `augm
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from hemascope.augment import colour, cover, geometry, mixing, quality
 from hemascope.augment import randaugment as policies
-from hemascope.augment.plan import Plan, placed
+from hemascope.augment.plan import Blend, Paste, Plan, divided, placed
 from hemascope.draws import Draw
 from hemascope.recipe import Augmentation
 
@@ -128,7 +129,9 @@ def augment(
     and epoch it decides the draw. threads: that share an array; 0: as many as there are cores.
     """
     if isinstance(pictures, np.ndarray):
-        return _on_cpu(pictures, rows, steps, seed, epoch, threads or _cores())
+        height, width = pictures.shape[1:3]
+        plan = plan_of(rows, enumerate(steps), (height, width), seed=seed, epoch=epoch)
+        return _on_cpu(pictures, plan, threads or _cores())
     import torch
 
     from hemascope.augment import on_tensors
@@ -152,32 +155,26 @@ def label_weights(
     return mixing.label_weights(plan_of(rows, mixing_steps, shape, seed=seed, epoch=epoch), len(rows), shape)
 
 
-def _on_cpu(
-    pictures: NDArray[np.uint8],
-    rows: NDArray[np.int64],
-    steps: Sequence[Augmentation],
-    seed: int,
-    epoch: int,
-    threads: int,
-) -> NDArray[np.uint8]:
+def _on_cpu(pictures: NDArray[np.uint8], plan: Plan, threads: int) -> NDArray[np.uint8]:
     from hemascope.augment import on_cpu
 
     changed = np.array(pictures, order="C")
-    height, width = changed.shape[1:3]
-    bounds = np.linspace(0, len(rows), threads + 1).astype(int).tolist()
-    parts = [slice(low, high) for low, high in itertools.pairwise(bounds) if high > low]
-    for mixes, group in itertools.groupby(enumerate(steps), lambda numbered: numbered[1].name in MIXING):
-        own = list(group)
+    bounds = np.linspace(0, len(changed), min(threads, len(changed)) + 1).astype(int).tolist()
+    for mixes, group in itertools.groupby(plan, lambda operation: isinstance(operation, Blend | Paste)):
+        operations = list(group)
+        if mixes or len(bounds) <= 2:
+            on_cpu.carry_out(operations, changed)
+            continue
 
-        def work(part: slice, own: Sequence[_Numbered] = own) -> None:
-            on_cpu.carry_out(plan_of(rows[part], own, (height, width), seed=seed, epoch=epoch), changed[part])
-
-        if mixes or len(parts) <= 1:
-            work(slice(None))
-        else:
-            with ThreadPoolExecutor(len(parts)) as pool:
-                list(pool.map(work, parts))
+        shares = [changed[low:high] for low, high in itertools.pairwise(bounds)]
+        list(_pool(os.getpid(), threads).map(on_cpu.carry_out, divided(operations, bounds), shares))
     return changed
+
+
+@functools.cache
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+    """Threads are not inherited by a process that is forked: each has its own."""
+    return ThreadPoolExecutor(threads, "augment")
 
 
 def _cores() -> int:
