@@ -135,7 +135,11 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="A folder for metrics.json and predictions.parquet.")] = None,
     against: Annotated[Path | None, typer.Option(help="Another run to compare with, by McNemar's test.")] = None,
     stress: Annotated[
-        bool, typer.Option("--stress", help="Corrupt the pictures in every way, too; --out gets stress.html.")
+        bool,
+        typer.Option(
+            "--stress",
+            help="Corrupt the pictures in every way, too; --out gets stress.html. They are kept (at most 8 GiB) for later.",
+        ),
     ] = False,
     class_map: ClassMap = None,
     group_by: GroupBy = None,
