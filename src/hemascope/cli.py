@@ -138,7 +138,7 @@ def evaluate(
         bool,
         typer.Option(
             "--stress",
-            help="Corrupt the pictures in every way, too; --out gets stress.html. They are kept (at most 8 GiB) for later.",
+            help="Corrupt the pictures in every way, too; --out gets stress.html. Keeps them, up to 8 GiB.",
         ),
     ] = False,
     class_map: ClassMap = None,
