@@ -22,7 +22,7 @@ README = Path(__file__).resolve().parent.parent / "README.md"
 
 
 def test_functions_are_not_hidden_by_the_modules_of_their_name() -> None:
-    for name in ("train", "split", "clean", "evaluate", "predict"):
+    for name in ("train", "split", "clean", "evaluate", "predict", "stress"):
         importlib.import_module(f"hemascope.{name}")
         assert callable(getattr(hemascope, name))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import functools
+import importlib
+import json
 import os
 import subprocess
 import sys
@@ -15,8 +18,10 @@ from PIL import Image
 
 from hemascope.cli import main
 from hemascope.data import CLASS_NAMES, Cells, load, save_npz
+from hemascope.novelty import novelty
 from hemascope.recipe import Recipe
 from hemascope.run import Run
+from hemascope.synthetic import draw_cells
 
 Tiny = Callable[..., Recipe]
 Command = Callable[..., int]
@@ -70,6 +75,24 @@ def test_two_runs_are_compared_on_the_same_pictures(
     save_npz(drawn, "drawn.npz")
     assert command("evaluate", finished.folder, "drawn.npz", "--against", finished.folder / "model" / "model.onnx") == 0
     assert "McNemar" in capsys.readouterr().out
+
+
+def test_the_stress_test_is_printed_and_written(
+    command: Command, finished: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module("hemascope.stress")
+    monkeypatch.setattr(module, "novelty", functools.partial(novelty, pictures=8, draws=24, own_draws=1))
+    save_npz(draw_cells(24, seed=31, size=32), "fresh.npz")
+    assert command("evaluate", finished.folder, "fresh.npz", "--stress", "--out", "stressed") == 0
+    told = capsys.readouterr().out
+    for said in ("MedMNIST-C", "worst family", "held-out families", "mix hidden-unseen", "stress score"):
+        assert said in told
+    names = {path.name for path in Path("stressed").iterdir()}
+    assert names >= {"metrics.json", "predictions.parquet", "stress.json", "stress.csv", "stress.html", "figures"}
+    assert json.loads(Path("stressed/stress.json").read_text())["novelty"]["threshold"] > 0
+    assert "it does not forecast your hidden test" in Path("stressed/stress.html").read_text(encoding="utf-8")
+    assert command("train", "fresh.npz", "--recipe", "quick", "--out", "x", "--preview", "--stress") == 2
+    assert "hemascope: --stress needs a score on the test rows" in capsys.readouterr().err
 
 
 def test_preview_draws_and_trains_nothing(command: Command, recipe_file: Path, drawn: Cells) -> None:
@@ -216,6 +239,12 @@ def test_one_bad_picture_among_good_ones_is_listed_and_the_job_succeeds(
     assert command("train", "cells", "--recipe", recipe_file, "--out", "run", "--epochs", "1") == 0
     removed = pd.read_csv("run/removed.csv")
     assert removed[removed["verdict"] == "unreadable"]["id"].tolist() == ["basophil/broken.png"]
+
+
+def test_a_model_judges_labels(command: Command, finished: Run, drawn: Cells) -> None:
+    save_npz(drawn, "drawn.npz")
+    assert command("audit", "drawn.npz", "--model", finished.folder, "--out", "other") == 0
+    assert pd.read_csv("other/findings.csv")["label_suspect_score"].nunique() > 100
 
 
 def test_an_unknown_class_name_is_mapped_by_hand(command: Command, tmp_path: Path, finished: Run) -> None:

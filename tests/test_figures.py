@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -48,6 +49,17 @@ def labels(size: int) -> np.ndarray:
     return np.arange(3 * size, dtype=np.int64) % size
 
 
+def conditions(names: list[str]) -> pd.DataFrame:
+    rows = [("clean", "clean", 0), *(("medmnist-c", "jpeg", at) for at in (1, 2)), ("mixes", HOSTILE[1], 0)]
+    return pd.DataFrame(
+        [
+            {"group": group, "corruption": corruption, "severity": severity}
+            | {f"recall_{name}": (row + at) % 7 / 6 for at, name in enumerate(names)}
+            for row, (group, corruption, severity) in enumerate(rows)
+        ]
+    )
+
+
 DRAWINGS: dict[str, Callable[[Path, list[str]], Path]] = {
     "class_distribution": lambda path, names: figures.class_distribution(
         path, {name: 50 + 7 * at for at, name in enumerate(names)}, dict.fromkeys(names[:-1], 50)
@@ -64,6 +76,24 @@ DRAWINGS: dict[str, Callable[[Path, list[str]], Path]] = {
         pictures(len(names)),
         [{"id": f"x{name}", "label": name, "predicted": names[0], "confidence": 0.9} for name in names],
     ),
+    "corrupted_mistakes": lambda path, names: figures.corrupted_mistakes(
+        path,
+        pictures(len(names)),
+        pictures(len(names), 1),
+        [
+            {"corruption": name, "severity": 5, "label": name, "predicted": names[0], "confidence": 0.9}
+            for name in names
+        ],
+    ),
+    "recall_heat_map": lambda path, names: figures.recall_heat_map(path, conditions(names), names, trained_on=["jpeg"]),
+    "severity_curves": lambda path, names: figures.severity_curves(
+        path,
+        {name: np.linspace(0.05, 0.9, 5).tolist() for name in names},
+        0.03,
+        published={names[0]: 0.2},
+        trained_on=names[1:2],
+    ),
+    "corruption_sheet": lambda path, names: figures.corruption_sheet(path, pictures(3)),
     "training_curves": lambda path, names: figures.training_curves(path, history(6), {"head": 2, "whole network": 5}),
     "confusion_matrix": lambda path, names: figures.confusion_matrix(path, counts(len(names)), names),
     "reliability_diagram": lambda path, names: figures.reliability_diagram(
@@ -73,7 +103,12 @@ DRAWINGS: dict[str, Callable[[Path, list[str]], Path]] = {
         path, [100, 50, 25], [0.9, 0.8, 0.7], [(0.88, 0.92), (0.77, 0.83), (0.66, 0.74)]
     ),
     "leaderboard": lambda path, names: figures.leaderboard(
-        path, names, np.linspace(0.1, 0.9, len(names)).tolist(), [(0.1, 0.9)] * (len(names) - 1) + [None], names
+        path,
+        names,
+        np.linspace(0.1, 0.9, len(names)).tolist(),
+        [(0.1, 0.9)] * (len(names) - 1) + [None],
+        names,
+        clean=[0.95] * len(names),
     ),
 }
 
@@ -166,3 +201,24 @@ def test_importing_the_figures_imports_no_heavy_library() -> None:
     program = "import sys, hemascope.figures; print({'matplotlib', 'pandas', 'torch'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_the_curves_name_what_is_trained_on_and_where_they_end(tmp_path: Path) -> None:
+    errors = {"fog": [0.1, 0.2, 0.3, 0.4, 0.75], "film_grain": [0.05] * 5}
+    with Image.open(figures.severity_curves(tmp_path / "s.png", errors, 0.04, trained_on=["fog"])) as image:
+        said = image.info["Description"]
+    assert "0.96 on clean pictures" in said
+    assert "fog 0.25 (trained on), film grain 0.95." in said
+
+
+def test_the_heat_map_names_the_lowest_recall_and_bears_an_absent_class(tmp_path: Path) -> None:
+    table = conditions(["a", "b"])
+    table["recall_b"] = [0.9, 0.4, 0.2, 0.8]
+    table["recall_a"] = float("nan")
+    with Image.open(figures.recall_heat_map(tmp_path / "r.png", table, ["a", "b"])) as image:
+        assert "the lowest is 30, b under jpeg" in image.info["Description"]
+
+
+def test_nothing_broken_is_said(tmp_path: Path) -> None:
+    with Image.open(figures.corrupted_mistakes(tmp_path / "m.png", pictures(0), pictures(0), [])) as image:
+        assert image.height < 400

@@ -1,16 +1,22 @@
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from PIL import Image
 
+from hemascope import search
 from hemascope.data import Cells
 from hemascope.recipe import Recipe
+from hemascope.run import Run
 from hemascope.search import SHARES, compare_recipes, learning_curve, suffices
+from hemascope.stress import seed_for
 from hemascope.synthetic import draw_cells
 
 Tiny = Callable[..., Recipe]
@@ -24,19 +30,55 @@ def compared(tmp_path_factory: pytest.TempPathFactory, dirty: Cells, tiny: Tiny)
     return out, compare_recipes(dirty, recipes, out, test=further, say=lambda sentence: None)
 
 
-def test_only_the_recipe_chosen_by_validation_is_scored_on_test(compared: tuple[Path, pd.DataFrame]) -> None:
+def test_only_the_recipe_with_the_best_stress_score_on_validation_is_scored_on_test(
+    compared: tuple[Path, pd.DataFrame],
+) -> None:
     out, table = compared
     chosen = table[table["chosen"]]
     assert len(chosen) == 1
-    best = table["validation_balanced_accuracy"].max()
-    assert chosen["validation_balanced_accuracy"].item() == best
+    assert chosen["validation_stress_score"].item() == table["validation_stress_score"].max()
     others = table[~table["chosen"]]
-    scored = [column for column in map(str, table) if column == "test_accuracy" or column.startswith("accuracy on")]
-    assert len(scored) == 2
+    scored = [column for column in map(str, table) if column.startswith(("test_", "accuracy on"))]
+    assert len(scored) == 5
     assert chosen[scored].notna().all(axis=None)
     assert others[scored].isna().all(axis=None)
     unscored = json.loads((out / others["recipe"].item() / "metrics.json").read_text())
     assert "test" not in unscored
+    assert list(unscored["stress"]) == ["validation"]
+
+
+def test_validation_and_test_meet_other_corruptions(compared: tuple[Path, pd.DataFrame]) -> None:
+    out, table = compared
+    stress = json.loads((out / table.loc[table["chosen"], "recipe"].item() / "metrics.json").read_text())["stress"]
+    assert stress["validation"]["seed"] == seed_for("validation")
+    assert stress["test"]["seed"] == seed_for("test") != stress["validation"]["seed"]
+    low, high = stress["test"]["stress_score_interval"]
+    assert table["test_stress_score_low"].max() == pytest.approx(low)
+    assert table["test_stress_score_high"].max() == pytest.approx(high)
+
+
+def test_the_choice_is_by_the_stress_score_and_not_by_accuracy(
+    compared: tuple[Path, pd.DataFrame], dirty: Cells, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = json.loads((compared[0] / "tiny" / "metrics.json").read_text())
+    scores = {"accurate": (0.9, 0.3), "robust": (0.5, 0.4)}
+
+    def scored(run: Run, *args: Any, **options: Any) -> dict[str, Any]:
+        found: dict[str, Any] = copy.deepcopy(kept)
+        accuracy, under = scores[run.folder.name]
+        found["validation"]["accuracy"] = found["validation"]["balanced_accuracy"] = accuracy
+        found["stress"]["validation"]["stress_score"] = under
+        found["stress"]["validation"]["stress_score_interval"] = None
+        return found
+
+    monkeypatch.setattr(search, "fit", lambda *args: None)
+    monkeypatch.setattr(search, "score_run", scored)
+    said: list[str] = []
+    table = compare_recipes(dirty, [tiny(name=name) for name in scores], tmp_path / "all", say=said.append)
+    assert table.loc[table["chosen"], "recipe"].item() == "robust"
+    assert any("chosen by the stress score on validation rows: robust" in sentence for sentence in said)
+    with Image.open(tmp_path / "all" / "leaderboard.png") as image:
+        assert image.info["Description"].startswith("Validation stress score of 2 models, best first: robust 0.4000")
 
 
 def test_the_table_and_its_picture_are_written(compared: tuple[Path, pd.DataFrame]) -> None:

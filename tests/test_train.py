@@ -16,7 +16,7 @@ from hemascope.errors import InputError
 from hemascope.optimization import OPTIMIZERS
 from hemascope.recipe import Recipe
 from hemascope.split import split
-from hemascope.train import Options, Trained, train_network
+from hemascope.train import Options, Trained, soft_cross_entropy, train_network
 
 Tiny = Callable[..., Recipe]
 TWO_STAGES = [
@@ -162,3 +162,22 @@ def test_a_device_that_is_not_there_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=sentence):
         trained(cells, tiny(), tmp_path, **options)
+
+
+def test_mixed_pictures_train_on_shares_and_resume_as_others_do(cells: Cells, tiny: Tiny, tmp_path: Path) -> None:
+    steps = [{"name": "mixup"}, {"name": "cutmix", "probability": 0.5}]
+    whole = trained(cells, tiny(augmentation=steps), tmp_path / "whole")
+    again = trained(cells, tiny(augmentation=steps, workers=2), tmp_path / "again")
+    plain = trained(cells, tiny(augmentation=[]), tmp_path / "plain")
+    assert scores(whole) == scores(again)
+    assert scores(whole) != scores(plain)
+
+
+def test_shares_of_nothing_and_all_give_the_loss_of_their_classes() -> None:
+    logits = torch.randn(12, 5, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(12) % 5
+    shares = torch.nn.functional.one_hot(labels, 5).float()
+    for weights in (None, torch.tensor([0.1, 2.0, 1.0, 0.0, 3.0])):
+        for smoothing in (0.0, 0.1):
+            expected = soft_cross_entropy(logits, labels, weights, smoothing)
+            assert soft_cross_entropy(logits, shares, weights, smoothing) == pytest.approx(float(expected), rel=1e-5)

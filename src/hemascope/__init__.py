@@ -1,7 +1,7 @@
 """hemascope: audit, train, stress and trust classifiers of single blood cells.
 
 The main job in a notebook: `hemascope.train("cells.npz", "small", "run")`, or step by step with `load`, `clean`,
-`split`, `train`, `evaluate` and `predict`.
+`split`, `train`, `evaluate`, `stress` and `predict`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hemascope.pipeline import train as train
     from hemascope.predict import predict as predict
     from hemascope.split import split as split
+    from hemascope.stress import stress as stress
     from hemascope.synthetic import draw_cells as draw_cells
 
 _HOMES = {
@@ -37,6 +38,7 @@ _HOMES = {
     "predict": "predict",
     "save_npz": "data",
     "split": "split",
+    "stress": "stress",
     "train": "pipeline",
 }
 
@@ -52,7 +54,7 @@ __all__ = [
     "predict",
     "save_npz",
 ]
-__all__ += ["split", "train"]
+__all__ += ["split", "stress", "train"]
 
 
 class _Package(ModuleType):

@@ -12,6 +12,8 @@ FEW_PICTURES = 30
 FEW_GROUPS = 10
 """Patients or slides in the test below which its interval promises too much."""
 WIDE_INTERVAL = 0.05
+COSTLY_CORRUPTION = 0.10
+"""A fall from the accuracy to the stress score from which on the accuracy alone misleads."""
 
 Check = dict[str, str]
 
@@ -28,6 +30,7 @@ def reasons_to_believe(metrics: Mapping[str, Any], scored_on: str, split: pd.Dat
         *_better_than_one_answer(scores, metrics.get("baseline") or constant_answer(scores)),
         *_enough(scores),
         *_agreement(metrics, scored_on),
+        *_corruption(metrics, scored_on),
         *_confidence(scores, metrics.get("baseline") or constant_answer(scores)),
         *_origin(str(metrics.get("weights") or "")),
         *_elsewhere(metrics.get("files") or {}),
@@ -154,6 +157,23 @@ def _agreement(metrics: Mapping[str, Any], scored_on: str) -> Iterator[Check]:
             yield _check("care", "The test falls behind validation", text)
         else:
             yield _check("good", "The test bears out validation", numbers)
+
+
+def _corruption(metrics: Mapping[str, Any], scored_on: str) -> Iterator[Check]:
+    """What is left of the accuracy under simulated corruption."""
+    scores, stress = metrics[scored_on], (metrics.get("stress") or {}).get(scored_on)
+    baseline = metrics.get("baseline") or constant_answer(scores)
+    if not stress or any(_better_than_one_answer(scores, baseline)):
+        return
+    clean, under = float(scores["accuracy"]), float(stress["stress_score"])
+    text = (
+        f"Accuracy {clean:.4f} on the pictures as they are, stress score {under:.4f} under simulated corruption. It "
+        "ranks models; it does not forecast your hidden test."
+    )
+    if clean - under > COSTLY_CORRUPTION:
+        yield _check("care", f"Corruption costs it {100 * (clean - under):.0f} points", text)
+    else:
+        yield _check("good", "It holds under simulated corruption", text)
 
 
 def _confidence(scores: Mapping[str, Any], baseline: Mapping[str, Any]) -> Iterator[Check]:

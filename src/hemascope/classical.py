@@ -21,6 +21,7 @@ from scipy.special import log_softmax, softmax
 
 from hemascope import draws
 from hemascope.audit.features import THREADS, over_batches
+from hemascope.augment import augment
 from hemascope.data import Cells, Images
 from hemascope.data.cells import Pictures
 from hemascope.errors import InputError
@@ -57,7 +58,7 @@ class Kind:
     def scores(self, estimator: Any, seen: Seen) -> Doubles:
         """A score for each of the estimator's classes: standardised features (n, d) -> float64 (n, classes)."""
         if not self.margins:
-            return np.log(np.maximum(estimator.predict_proba(seen), LEAST))
+            return np.asarray(np.log(np.maximum(estimator.predict_proba(seen), LEAST)))
         # The sum of a class's margins over all others: unlike a count of votes it does not jump.
         margins = estimator.decision_function(seen).reshape(len(seen), -1)
         return np.asarray(margins @ pairs(len(estimator.classes_)))
@@ -78,7 +79,7 @@ class Standardiser:
 
     def __call__(self, features: Floats) -> Seen:
         scaled = np.clip((features - self.mean) * self.inverse, np.float32(-LIMIT), np.float32(LIMIT))
-        return scaled if self.axes is None else scaled.astype(np.float64) @ self.axes
+        return np.asarray(scaled if self.axes is None else scaled.astype(np.float64) @ self.axes)
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class ClassicalModel:
     @property
     def placed(self) -> Floats:
         """float32 (classes of the estimator, classes): where each of its classes stands among all."""
-        return np.eye(len(self.class_names), dtype=np.float32)[self.estimator.classes_]
+        return np.asarray(np.eye(len(self.class_names), dtype=np.float32)[self.estimator.classes_])
 
     def probabilities(self, features: Floats) -> Doubles:
         """float32 (n, d) -> float64 (n, classes)."""
@@ -295,14 +296,9 @@ class _Augmented:
         return len(self.pictures)
 
     def __getitem__(self, rows: Any) -> Images:
-        import torch
-
-        from hemascope.augment import augment
-
         numbers = np.atleast_1d(np.arange(len(self), dtype=np.int64)[rows])
-        pictures = torch.from_numpy(np.ascontiguousarray(self.pictures[rows])).permute(0, 3, 1, 2)
-        changed = augment(pictures, numbers, self.recipe.augmentation, seed=self.seed, epoch=self.copy)
-        return np.ascontiguousarray(changed.permute(0, 2, 3, 1).numpy())
+        pictures = np.ascontiguousarray(self.pictures[rows])
+        return augment(pictures, numbers, self.recipe.augmentation, seed=self.seed, epoch=self.copy)
 
 
 def _copies(training: Cells, recipe: Recipe, seed: int) -> list[Cells]:

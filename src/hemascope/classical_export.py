@@ -1,4 +1,8 @@
-"""A classical model -> one ONNX file that takes its features and gives probabilities, checked before it is kept."""
+"""A classical model -> one ONNX file that takes its features and gives probabilities, checked before it is kept.
+
+The estimator is converted by skl2onnx; nothing is pickled. The file names the features that it takes, which
+`hemascope.runtime` computes without scikit-learn.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +21,48 @@ from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_
 from skl2onnx.operator_converters.random_forest import convert_sklearn_random_forest_classifier
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from hemascope.classical import KINDS, LEAST, LIMIT, ClassicalModel, pairs
-from hemascope.data import Images
+from hemascope.classical import KINDS, LEAST, LIMIT, ClassicalModel, Say, fit_classical, pairs
+from hemascope.data import Cells, Images
 from hemascope.errors import InputError
 from hemascope.features import SIDE, Floats, feature_set
-from hemascope.files import replacing
+from hemascope.files import replacing, write_json
+from hemascope.recipe import Recipe
+from hemascope.run import Run
 from hemascope.runtime import PURPOSE, Model
+from hemascope.version import __version__
 
 TOLERANCE = 1e-3
 """The largest difference in a probability between the model and its file, which counts in 32 bits."""
 
 _OPSETS = {"": 17, "ai.onnx.ml": 3}
+
+
+def train_classical(
+    cells: Cells, recipe: Recipe, run: Run, seed: int = 0, max_minutes: float | None = None, say: Say = print
+) -> None:
+    """Fit a classical recipe (`fit_classical`), and write its model.onnx and model.json into the run folder."""
+    fitted = fit_classical(cells, recipe, seed, max_minutes, say)
+    difference, parameters = export_classical(
+        fitted.model,
+        run.model / "model.onnx",
+        cells.in_split("validation").images[:64],
+        fitted.held_out,
+        {"recipe": recipe.name, "weights": "none", "version": __version__},
+    )
+    described = {
+        "recipe": recipe.name,
+        "class_names": list(cells.class_names),
+        "weights": "none",
+        "parameters": parameters,
+        "stages": [],
+        "notes": fitted.notes,
+        "features": fitted.model.features,
+        "settings": fitted.chosen,
+        "tried": fitted.tried,
+        "largest_difference_of_export": difference,
+        "purpose": PURPOSE,
+    }
+    write_json(run.model / "model.json", described)
 
 
 def export_classical(

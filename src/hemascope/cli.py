@@ -79,6 +79,7 @@ def train(
         bool, typer.Option("--learning-curve", help="Train on 12, 25, 50, 100 % of rows.")
     ] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Only draw what augmentation does.")] = False,
+    stress: Annotated[bool, typer.Option("--stress", help="The whole stress test on the test rows, too.")] = False,
     class_map: ClassMap = None,
     group_by: GroupBy = None,
     crop: Crop = None,
@@ -91,6 +92,8 @@ def train(
         raise InputError(f"--recipe names '{repeated[0]}' more than once; name each recipe once.")
     if (learning_curve or preview) and len(recipes) != 1:
         raise InputError(f"--recipe names {len(recipes)} recipes; --learning-curve and --preview take one.")
+    if stress and (learning_curve or preview):
+        raise InputError("--stress needs a score on the test rows, which --learning-curve and --preview do not give.")
     options: dict[str, Any] = {
         "seed": seed, "device": device, "precision": precision, "max_minutes": max_minutes, "resume": resume,
         "allow_leaks": allow_leaks,
@@ -114,11 +117,12 @@ def train(
     elif len(recipes) > 1:
         from hemascope import search
 
-        _print_table(search.compare_recipes(cells, recipes, out, test=further, all_tests=all_tests, **options))
+        options |= {"test": further, "all_tests": all_tests, "stress": stress}
+        _print_table(search.compare_recipes(cells, recipes, out, **options))
     else:
         from hemascope.evaluate import summary
 
-        run = pipeline.train(cells, recipes[0], out, test=further, **options)
+        run = pipeline.train(cells, recipes[0], out, test=further, stress=stress, **options)
         import json
 
         print(summary(json.loads(run.metrics.read_text(encoding="utf-8"))["test"]))
@@ -130,6 +134,13 @@ def evaluate(
     data: Data,
     out: Annotated[Path | None, typer.Option(help="A folder for metrics.json and predictions.parquet.")] = None,
     against: Annotated[Path | None, typer.Option(help="Another run to compare with, by McNemar's test.")] = None,
+    stress: Annotated[
+        bool,
+        typer.Option(
+            "--stress",
+            help="Corrupt the pictures in every way, too; --out gets stress.html. Keeps them, up to 8 GiB.",
+        ),
+    ] = False,
     class_map: ClassMap = None,
     group_by: GroupBy = None,
     crop: Crop = None,
@@ -154,6 +165,20 @@ def evaluate(
         print(compare(found, score(against, cells), (model.name, against.name))["sentence"])
     if out is not None:
         found.write(out)
+    if stress:
+        from hemascope.stress import stress as stress_test
+        from hemascope.stress_report import draw_stress, write_stress_page
+        from hemascope.stress_scores import summary as stress_summary
+
+        tested = stress_test(model, cells)
+        print(stress_summary(tested.scores))
+        for note in tested.notes:
+            print(note)
+        if out is not None:
+            tested.write(out)
+            draw_stress(tested, out / "figures")
+            print(f"written: {write_stress_page(out)}")
+    if out is not None:
         print(f"written: {out}")
 
 
@@ -164,42 +189,70 @@ def audit(
         list[Path] | None, typer.Option(help="Another set that must not share pictures with it; may be repeated.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="A folder for audit.html and the tables.")] = None,
-    apply: Annotated[Path | None, typer.Option(help="Write the cleaned set here, and removed.csv beside it.")] = None,
+    apply: Annotated[
+        Path | None,
+        typer.Option(help="Write the cleaned set here, in the format it came in, and removed.csv beside it."),
+    ] = None,
     decisions: Annotated[
         Path | None, typer.Option(help="A CSV of pixel_hash, decision (keep, drop, relabel) and label, for --apply.")
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(help="A run that was trained on other pictures, to judge labels.")
+        Path | None, typer.Option(help="A run to judge labels by; pictures that made it are not judged.")
+    ] = None,
+    outlier: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="How many MADs from the median make an outlier in mean, contrast, sharpness, saturation, entropy or "
+            "distance, or up to how many grey levels a picture is blank; may be repeated.",
+        ),
     ] = None,
     class_map: ClassMap = None,
     group_by: GroupBy = None,
     crop: Crop = None,
 ) -> None:
     """Find what is wrong with a set of pictures: copies, leaks, non-cells, outliers, wrong labels, shortcuts."""
+    import numpy as np
+
     from hemascope import audit as auditing
     from hemascope.audit import apply as write_cleaned
     from hemascope.audit import read_decisions
+    from hemascope.audit.apply import check_places, without_effect
+    from hemascope.audit.outliers import OutlierThresholds
     from hemascope.audit_report import write_audit_report
     from hemascope.files import new_folder
-    from hemascope.predict import probabilities_for
+    from hemascope.predict import opinions_of
 
     if out is not None:
         new_folder(out)
     if decisions is not None and apply is None:
         raise InputError("--decisions says what to write, but --apply does not say where; add --apply CLEAN.npz.")
     decided = None if decisions is None else read_decisions(decisions)
-    if apply is not None and apply.exists():
-        raise InputError(f"{apply}: exists already; name another file with --apply, or remove it first.")
+    thresholds = OutlierThresholds.parsed(outlier or ())
+    if apply is not None and data.exists():
+        check_places(data, apply)
     cells = _load(data, class_map, group_by, crop)
     others = [_load(path, class_map, None, crop) for path in against or ()]
-    given = None if model is None else probabilities_for(model, cells)
-    found = auditing(cells, against=others, probabilities=given, say=lambda sentence: print(sentence, file=sys.stderr))
+    given = None if model is None else opinions_of(model, cells)
+    found = auditing(
+        cells,
+        against=others,
+        probabilities=given,
+        thresholds=thresholds,
+        say=lambda sentence: print(sentence, file=sys.stderr),
+    )
+    if given is not None and (silent := int(np.isnan(given).any(axis=1).sum())):
+        print(
+            f"! {silent:,} pictures made {model}, or are of a class that it does not know: it judges no label of them."
+        )
     for finding in found.sentences:
         print(f"{'!' if finding.care else ' '} {finding.sentence}")
     if out is not None:
         found.write(out)
         print(f"written: {write_audit_report(found, out, against=others)}")
     if apply is not None:
+        for sentence in [] if decided is None else without_effect(found, decided):
+            print(f"! {sentence}")
         gone = write_cleaned(found, data, apply, decided)
         print(f"written: {apply}, less {gone:,} rows; {apply.with_name('removed.csv')} says why")
 

@@ -12,14 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+SHIFTS = (30, 27, 31)
+FACTORS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+"""What SplitMix64 is made of (Steele, Lea and Flood, 2014)."""
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood, 2014): every input bit moves every output bit."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+    """The finaliser of SplitMix64: every input bit moves every output bit."""
+    for shift, factor in zip(SHIFTS, FACTORS, strict=False):
+        values = (values ^ (values >> np.uint64(shift))) * factor
+    return values ^ (values >> np.uint64(SHIFTS[2]))
 
 
 def words(seed: int, epoch: int, rows: NDArray[np.int64], purpose: str, count: int = 1) -> NDArray[np.uint64]:
@@ -30,10 +33,15 @@ def words(seed: int, epoch: int, rows: NDArray[np.int64], purpose: str, count: i
     with np.errstate(over="ignore"):
         key = np.array([seed], np.uint64)
         for part in (epoch, zlib.crc32(purpose.encode())):
-            key = _mix(key + _GOLDEN + np.uint64(part))
-        state = _mix(key + _GOLDEN + np.asarray(rows, np.int64).astype(np.uint64))
-        steps = np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN
-        return _mix(state[:, None] + steps[None, :])
+            key = _mix(key + GOLDEN + np.uint64(part))
+        state = _mix(key + GOLDEN + np.asarray(rows, np.int64).astype(np.uint64))
+    return stream(state, count)
+
+
+def stream(states: NDArray[np.uint64], count: int) -> NDArray[np.uint64]:
+    """The first `count` words of SplitMix64 from each state (n,): uint64 (n, count)."""
+    with np.errstate(over="ignore"):
+        return _mix(states[:, None] + np.arange(1, count + 1, dtype=np.uint64) * GOLDEN)
 
 
 def uniform(seed: int, epoch: int, rows: NDArray[np.int64], purpose: str, count: int = 1) -> NDArray[np.float64]:
@@ -67,6 +75,6 @@ class Draw:
         """`count` numbers in [-1, 1) for each row: float64 (n, count)."""
         return 2.0 * self.uniform(rows, purpose, count) - 1.0
 
-    def seeds(self, rows: NDArray[np.int64]) -> list[int]:
-        """One seed below 2**63 for each row."""
-        return [int(word >> np.uint64(1)) for word in words(self.seed, self.epoch, rows, f"{self.step}:seed")[:, 0]]
+    def states(self, rows: NDArray[np.int64], purpose: str) -> NDArray[np.uint64]:
+        """One state for each row, from which `stream` draws as many words as wanted: uint64 (n,)."""
+        return words(self.seed, self.epoch, rows, f"{self.step}:{purpose}")[:, 0]

@@ -88,20 +88,14 @@ def evaluate(
     if not isinstance(cells, Cells):
         cells = load(cells)
     source = cells.source or "cells"
-    _check_labels(cells, source)
+    check_labels(cells, source)
     cells = cells.with_classes(model.class_names)
     hashes = pixel_hashes(cells)
-    known = frozenset(() if trained_on is None else trained_on)
-    seen = np.fromiter((value in known for value in hashes.tolist()), bool, len(cells))
-    if seen.all():
-        raise InputError(
-            f"{source}: all {len(cells):,} pictures trained this model, so that it may know them by heart; "
-            "give pictures that it has not seen."
-        )
+    seen = seen_rows(hashes, trained_on, source)
     probabilities = _probabilities(model, cells)
 
     kept = np.flatnonzero(~seen)
-    groups = hashes if cells.groups is None else cells.groups
+    groups = copy_groups(cells, hashes)
     scores: Scores = {"source": cells.source}
     scores |= score(probabilities[kept], cells.labels[kept], cells.class_names, groups=groups[kept], seed=seed)
     scores["left_out"] = None
@@ -319,7 +313,8 @@ def summary(scores: Mapping[str, Any]) -> str:
     return "\n".join(f"{title:<{width}}{text}" for title, text in lines)
 
 
-def _check_labels(cells: Cells, source: str) -> None:
+def check_labels(cells: Cells, source: str) -> None:
+    """Raise InputError unless there are pictures and each has a label."""
     if not len(cells):
         raise InputError(f"{source}: has no pictures; evaluation needs some, with a label for each.")
     if not cells.labelled:
@@ -330,25 +325,51 @@ def _check_labels(cells: Cells, source: str) -> None:
         )
 
 
+def seen_rows(hashes: NDArray[np.uint64], trained_on: Collection[Any] | None, source: str) -> NDArray[np.bool_]:
+    """Which rows show the same pixels as pictures that made the model: bool (n,).
+
+    hashes: (n,), as `pixel_hashes` gives them. Raises InputError when there are no others.
+    """
+    known = frozenset(() if trained_on is None else trained_on)
+    seen = np.fromiter((value in known for value in hashes.tolist()), bool, len(hashes))
+    if seen.all():
+        raise InputError(
+            f"{source}: all {len(hashes):,} pictures trained this model, so that it may know them by heart; "
+            "give pictures that it has not seen."
+        )
+    return seen
+
+
+def copy_groups(cells: Cells, hashes: NDArray[np.uint64]) -> NDArray[Any]:
+    """What is resampled together: the rows of a patient or slide, or those with the same pixels. Returns (n,)."""
+    return hashes if cells.groups is None else cells.groups
+
+
+def checked_predictions(model: Classifier, images: Images, ids: NDArray[np.str_]) -> NDArray[np.float32]:
+    """What the model gives for some pictures: float32 (n, classes). Raises InputError unless it is probabilities."""
+    given = np.asarray(model.predict(images))
+    expected = (len(images), len(model.class_names))
+    if given.shape != expected:
+        raise InputError(
+            f"the model gives an array of shape {given.shape} for {len(images)} pictures of "
+            f"{len(model.class_names)} classes; expected {expected}, a probability for each."
+        )
+    unsound = ~np.isfinite(given).all(1) | (np.abs(given.sum(1) - 1) > 0.005) | (given < 0).any(1)
+    if unsound.any():
+        row = int(np.flatnonzero(unsound)[0])
+        raise InputError(
+            f"{ids[row]}: the model gives {np.array2string(given[row], precision=3)}, "
+            "expected probabilities that sum to 1; train it again or end it with a softmax."
+        )
+    return given
+
+
 def _probabilities(model: Classifier, cells: Cells) -> NDArray[np.float32]:
     """What the model gives for each row: float32 (n, classes), checked."""
     probabilities = np.empty((len(cells), len(model.class_names)), np.float32)
     with Progress("evaluating", len(cells), "pictures") as progress:
         for rows, images in cells.batches(BATCH):
-            given = np.asarray(model.predict(images))
-            if given.shape != probabilities[rows].shape:
-                raise InputError(
-                    f"the model gives an array of shape {given.shape} for {len(images)} pictures of "
-                    f"{len(model.class_names)} classes; expected {probabilities[rows].shape}, a probability for each."
-                )
-            unsound = ~np.isfinite(given).all(1) | (np.abs(given.sum(1) - 1) > 0.005) | (given < 0).any(1)
-            if unsound.any():
-                row = int(rows.start + np.flatnonzero(unsound)[0])
-                raise InputError(
-                    f"{cells.ids[row]}: the model gives {np.array2string(given[row - rows.start], precision=3)}, "
-                    "expected probabilities that sum to 1; train it again or end it with a softmax."
-                )
-            probabilities[rows] = given
+            probabilities[rows] = checked_predictions(model, images, cells.ids[rows])
             progress.advance(len(images))
     return probabilities
 

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from hemascope import residual as residual  # timm knows its networks from here on
 from hemascope.errors import InputError
 from hemascope.recipe import Classical, Recipe
 from hemascope.resize import resize_weights

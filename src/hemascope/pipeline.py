@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemascope import figures
-from hemascope.audit.copies import leaks
+from hemascope.audit.copies import copy_groups, leaks
+from hemascope.audit.near_copies import near_copies, near_copy_groups
 from hemascope.audit.shape import shape_of_set
 from hemascope.clean import clean, mean_pixels
 from hemascope.data import NO_GROUPS_NOTE, Cells, load, pixel_hashes
@@ -28,6 +29,7 @@ from hemascope.run import (
     command_line,
     config_of,
     open_run,
+    recipe_of,
     write_config,
     write_environment,
     write_split,
@@ -35,6 +37,9 @@ from hemascope.run import (
 )
 from hemascope.runtime import load_model
 from hemascope.split import split
+from hemascope.stress import seed_for, stress_score
+from hemascope.stress import stress as stress_test
+from hemascope.stress_report import draw_stress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,6 +75,7 @@ def train(
     resume: bool = False,
     score_test: bool = True,
     allow_leaks: bool = False,
+    stress: bool = False,
     say: Say = print,
 ) -> Run:
     """The main job in one call: clean, split, train, export, score, report. Returns the run folder.
@@ -77,8 +83,9 @@ def train(
     data: a path for `hemascope.load`, or Cells. recipe: the name of one that comes with the package, a YAML file, or
     a Recipe. test: a further labelled file to score. score_test: False leaves the test rows unscored, for a choice
     between models that is still to be made. allow_leaks: go on when pictures stand in two splits of the data, or in
-    `test` too; they are then left out of training or of the score. Raises InputError before anything is written when
-    the input is bad.
+    `test` too; they are then left out of training or of the score. stress: let the test rows go through the whole
+    stress test, where otherwise its score alone is computed. Raises InputError before anything is written when the
+    input is bad.
     """
     require_training()
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
@@ -88,7 +95,7 @@ def train(
     prepared = prepare(cells, seed=seed, further=further, allow_leaks=allow_leaks, say=say)
     options = training_options(seed, device, precision, max_minutes)
     fit(prepared, chosen, run, options, say)
-    score_run(run, prepared, further=further, score_test=score_test, say=say)
+    score_run(run, prepared, further=further, score_test=score_test, stress=stress, say=say)
     return run
 
 
@@ -123,11 +130,14 @@ def prepare(
         say(note)
     cleaned, removed = clean(cells, hashes=found_hashes)
     say(_cleaning_sentence(found, cleaned, removed))
-    say(_leak_sentence(found, found_hashes, further, allow_leaks))
-    say("; ".join(finding.sentence for finding in shape_of_set(cleaned) if finding.name in ("pictures", "imbalance")))
+    leaked = _leak_sentence(found, found_hashes, further, allow_leaks)
     kept = np.flatnonzero(np.isin(found.ids, cleaned.ids))
+    pairs = near_copies(cleaned, hashes=found_hashes[kept])
+    near = near_copy_groups(copy_groups(found_hashes[kept]), pairs)
+    say("; ".join([leaked, *_near_sentence(cleaned, pairs)]))
+    say("; ".join(finding.sentence for finding in shape_of_set(cleaned) if finding.name in ("pictures", "imbalance")))
     names = tuple(name for name, count in cleaned.class_counts().items() if count)
-    cells = split(cleaned.with_classes(names), seed=seed, hashes=found_hashes[kept])
+    cells = split(cleaned.with_classes(names), seed=seed, hashes=found_hashes[kept], near=near)
     assert cells.split is not None
     counts = {name: int((cells.split == name).sum()) for name in dict.fromkeys(cells.split.tolist())}
     say("rows: " + ", ".join(f"{counts[name]:,} {name}" for name in sorted(counts, key=lambda name: -counts[name])))
@@ -152,10 +162,22 @@ def _leak_sentence(cells: Cells, hashes: NDArray[np.uint64], further: Cells | No
     )
 
 
+def _near_sentence(cells: Cells, pairs: pd.DataFrame) -> list[str]:
+    """What becomes of near copies, in a sentence; none where there are none."""
+    if not len(pairs):
+        return []
+    told = f"{len(pairs):,} pair{'' if len(pairs) == 1 else 's'} of near copies"
+    ends = pairs["row"].to_numpy(), pairs["other_row"].to_numpy()
+    if cells.split is not None and (across := int((cells.split[ends[0]] != cells.split[ends[1]]).sum())):
+        return [f"{told}, {across:,} of them across its splits: look at them with hemascope audit"]
+    return [f"{told} stay on one side each"]
+
+
 def fit(prepared: Prepared, recipe: Recipe, run: Run, options: Options, say: Say = print) -> None:
     """Train a recipe on prepared data into a run folder, up to the exported model; goes on where a run stopped."""
+    from hemascope.export import export_onnx
     from hemascope.model import check_backbone
-    from hemascope.train import describe_device
+    from hemascope.train import describe_device, train_network, write_history
 
     if not recipe.classical:
         check_backbone(recipe)
@@ -167,79 +189,55 @@ def fit(prepared: Prepared, recipe: Recipe, run: Run, options: Options, say: Say
     write_environment(run, "cpu" if recipe.classical else describe_device(options))
     write_table(run.removed, prepared.removed)
     write_split(run, prepared.cells, prepared.hashes)
-    stated = {"recipe": recipe.name, "version": str(config["version"])}
-    made = _fit_classical if recipe.classical else _fit_network
-    described = made(prepared.cells, recipe, run, options, stated, say)
+    if recipe.classical:
+        from hemascope.classical_export import train_classical
+
+        train_classical(prepared.cells, recipe, run, options.seed, options.max_minutes, say)
+        return
+    trained = train_network(prepared.cells, recipe, run.folder, options, say)
+    write_history(run.history, trained.history)
+    held_out = prepared.cells.in_split("validation")
+    difference = export_onnx(
+        trained.network,
+        run.model / "model.onnx",
+        prepared.cells.class_names,
+        held_out.images[:64],
+        {"recipe": recipe.name, "weights": trained.weights.origin, "version": str(config["version"])},
+    )
+    parameters = sum(parameter.numel() for parameter in trained.network.parameters())
+    from hemascope.checkpoint import save_tensors
+
+    save_tensors(run.model / "weights.safetensors", trained.network.state_dict())
     write_json(
         run.model / "model.json",
         {
             "recipe": recipe.name,
             "class_names": list(prepared.cells.class_names),
-            **described,
+            "weights": trained.weights.origin,
+            "parameters": parameters,
+            "stages": trained.stages,
+            "notes": trained.notes,
+            "largest_difference_of_export": difference,
             "purpose": "Research only, not a medical device.",
         },
     )
     shutil.rmtree(run.checkpoint, ignore_errors=True)
 
 
-def _fit_network(
-    cells: Cells, recipe: Recipe, run: Run, options: Options, stated: Mapping[str, str], say: Say
-) -> dict[str, Any]:
-    """Train and export a network; returns what model.json says of it."""
-    from hemascope.checkpoint import save_tensors
-    from hemascope.export import export_onnx
-    from hemascope.train import train_network, write_history
-
-    trained = train_network(cells, recipe, run.folder, options, say)
-    write_history(run.history, trained.history)
-    difference = export_onnx(
-        trained.network,
-        run.model / "model.onnx",
-        cells.class_names,
-        cells.in_split("validation").images[:64],
-        {**stated, "weights": trained.weights.origin},
-    )
-    save_tensors(run.model / "weights.safetensors", trained.network.state_dict())
-    return {
-        "weights": trained.weights.origin,
-        "parameters": sum(parameter.numel() for parameter in trained.network.parameters()),
-        "stages": trained.stages,
-        "notes": trained.notes,
-        "largest_difference_of_export": difference,
-    }
-
-
-def _fit_classical(
-    cells: Cells, recipe: Recipe, run: Run, options: Options, stated: Mapping[str, str], say: Say
-) -> dict[str, Any]:
-    """Fit and export a model from hand-made features; returns what model.json says of it."""
-    from hemascope.classical import fit_classical
-    from hemascope.classical_export import export_classical
-
-    fitted = fit_classical(cells, recipe, options.seed, options.max_minutes, say)
-    difference, parameters = export_classical(
-        fitted.model,
-        run.model / "model.onnx",
-        cells.in_split("validation").images[:64],
-        fitted.held_out,
-        {**stated, "weights": "none"},
-    )
-    return {
-        "weights": "none",
-        "parameters": parameters,
-        "stages": [],
-        "notes": fitted.notes,
-        "features": fitted.model.features,
-        "settings": fitted.chosen,
-        "tried": fitted.tried,
-        "largest_difference_of_export": difference,
-    }
-
-
 def score_run(
-    run: Run, prepared: Prepared, *, further: Cells | None = None, score_test: bool = True, say: Say = print
+    run: Run,
+    prepared: Prepared,
+    *,
+    further: Cells | None = None,
+    score_test: bool = True,
+    stress: bool = False,
+    say: Say = print,
 ) -> dict[str, Any]:
-    """Score a trained run on its validation rows, its test rows and a further file; write metrics, figures, report."""
+    """Score a trained run on its validation rows, its test rows and a further file; write metrics, figures, report.
+
+    The stress score is computed on both parts, with other corruptions on each; `stress` adds the whole stress test on
+    the test rows.
+    """
     model = load_model(run.folder)
     cells = prepared.cells
     described = json.loads((run.model / "model.json").read_text(encoding="utf-8"))
@@ -251,16 +249,25 @@ def score_run(
         "notes": [*described["notes"], *(note for note in prepared.found.notes if note != NO_GROUPS_NOTE)],
         "grouped": cells.groups is not None,
         "files": {},
+        "stress": {},
     }
     warnings: list[str] = []
-    validation = evaluate(model, cells.in_split("validation"))
+    shown_cells = cells.in_split("validation")
+    validation = shown = evaluate(model, shown_cells)
     metrics["validation"] = validation.scores
-    shown, shown_cells = validation, cells.in_split("validation")
+    metrics["stress"]["validation"] = stress_score(model, shown_cells, seed_for("validation"))
     if score_test:
         shown_cells = cells.in_split("test")
         shown = evaluate(model, shown_cells)
         metrics["test"] = shown.scores
         say(f"test accuracy {_figure(shown.scores)}")
+        if stress:
+            tested = stress_test(model, shown_cells, seed=seed_for("test"), augmentation=recipe_of(run).augmentation)
+            tested.write(run.folder)
+            draw_stress(tested, run.figures)
+            metrics["stress"]["test"] = {name: tested.scores[name] for name in metrics["stress"]["validation"]}
+        else:
+            metrics["stress"]["test"] = stress_score(model, shown_cells, seed_for("test"))
         if further is not None:
             extra = evaluate(run.folder, further)
             metrics["files"][further.source] = extra.scores
@@ -270,6 +277,8 @@ def score_run(
             say(f"{further.source}: accuracy {_figure(extra.scores)}")
     else:
         say(f"validation accuracy {_figure(validation.scores)}")
+    part = "test" if score_test else "validation"
+    say(f"{part} stress score {_stress_figure(metrics['stress'][part])}")
     metrics["warnings"] = [*shown.warnings, *warnings]
     for warning in metrics["warnings"]:
         say(warning)
@@ -283,9 +292,7 @@ def score_run(
 
 
 def preview(prepared: Prepared, recipe: Recipe, path: Path, *, seed: int = 0) -> Path:
-    """Draw what a recipe's augmentation does to some training pictures, one row of variants each."""
-    import torch
-
+    """Draw what a recipe's augmentation does to a training picture of each class: each family by itself, then all."""
     from hemascope.augment import augment
 
     training = prepared.cells.in_split("train")
@@ -293,13 +300,16 @@ def preview(prepared: Prepared, recipe: Recipe, path: Path, *, seed: int = 0) ->
         [np.flatnonzero(training.labels == label)[0] for label in np.unique(training.labels)][:PREVIEW_ROWS], np.int64
     )
     originals = np.asarray(training.images[rows])
-    batch = torch.from_numpy(originals).permute(0, 3, 1, 2)
-    variants = [
-        augment(batch, rows, recipe.augmentation, seed=seed, epoch=epoch).permute(0, 2, 3, 1).numpy()
-        for epoch in range(PREVIEW_VARIANTS)
-    ]
+    families = recipe.augmentation
+    shown = [(str(step.name), [step.model_copy(update={"probability": 1.0})]) for step in families if len(families) > 1]
+    repeats = 2 if len(shown) <= 3 else 1
+    columns = [column for column in shown for _ in range(repeats)]
+    together = " and ".join(step.name for step in families) if len(families) < 2 else "together"
+    columns += [(together or "nothing", list(families))] * (PREVIEW_VARIANTS if not shown else 3)
+    variants = [augment(originals, rows, steps, seed=seed, epoch=epoch) for epoch, (_, steps) in enumerate(columns)]
     names = [training.class_names[label] for label in training.labels[rows]]
-    return figures.augmentation_grid(path, originals, np.stack(variants, axis=1), names)
+    titles = [title for title, _ in columns]
+    return figures.augmentation_grid(path, originals, np.stack(variants, axis=1), names, titles)
 
 
 def _draw(
@@ -319,7 +329,7 @@ def _draw(
     figures.mean_pixel_histogram(run.figures / "mean_pixel_histogram.png", means, means[kept])
     training = cells.in_split("train")
     figures.cell_grid(run.figures / "cells.png", training.images, training.labels, cells.class_names)
-    recipe = _recipe_of(run)
+    recipe = recipe_of(run)
     if recipe.augmentation:
         preview(prepared, recipe, run.figures / "augmentation.png")
     if run.history.is_file() and run.history.stat().st_size > 1:
@@ -337,17 +347,15 @@ def _draw(
     figures.mistakes(run.figures / "mistakes.png", shown_cells.take(rows).images, mistakes)
 
 
-def _recipe_of(run: Run) -> Recipe:
-    import yaml
-
-    from hemascope.recipe import recipe_from
-
-    return recipe_from(yaml.safe_load(run.config.read_text(encoding="utf-8"))["recipe"], str(run.config))
-
-
 def _figure(scores: Mapping[str, Any]) -> str:
     low, high = scores["accuracy_interval"]
     return f"{scores['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}, {scores['n']:,} pictures)"
+
+
+def _stress_figure(scores: Mapping[str, Any]) -> str:
+    interval = scores["stress_score_interval"]
+    between = f" (95 % interval over cells and corruptions {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
+    return f"{scores['stress_score']:.4f}{between}"
 
 
 def _cleaning_sentence(found: Cells, cleaned: Cells, removed: pd.DataFrame) -> str:

@@ -16,7 +16,13 @@ from hemascope.errors import InputError
 
 Optimizer = Literal["lion", "adam", "adamw", "sgd", "rmsprop"]
 Schedule = Literal["constant", "plateau", "cosine", "one_cycle"]
-AugmentationName = Literal["dihedral", "affine", "jitter", "randaugment", "augmix"]
+AugmentationName = Literal[
+    "randaugment", "augmix", "augmix-plain", "dihedral", "affine", "rotate", "zoom", "shift", "shear", "brightness",
+    "contrast", "saturation", "hue", "channel-shift", "channel-shuffle", "stain", "white-balance", "grey", "jitter",
+    "solarise", "posterise", "equalise", "sharpness", "gaussian-blur", "motion-blur", "defocus-blur",
+    "gaussian-noise", "shot-noise", "speckle-noise", "impulse-noise", "jpeg", "pixelate", "cutout", "grid-mask",
+    "bubbles", "deposits", "mixup", "cutmix",
+]  # fmt: skip
 Classical = Literal["classical/svm", "classical/random-forest", "classical/gradient-boosting", "classical/k-nn"]
 
 CLASSICAL_KEYS = ("name", "description", "backbone", "pretrained", "augmentation", "copies", "class_weights")
@@ -31,7 +37,7 @@ class Augmentation(Part):
     """One family of augmentation, drawn anew for every picture."""
 
     name: AugmentationName = Field(description="The family.")
-    magnitude: float = Field(0.5, ge=0, le=1, description="How strong, from 0 (nothing) to 1.")
+    magnitude: float = Field(0.5, ge=0, le=1, description="How strong, from 0 to 1; what 1 is depends on the family.")
     probability: float = Field(1.0, ge=0, le=1, description="The share of the pictures that it touches.")
 
 
@@ -98,6 +104,8 @@ class Recipe(Part):
                 )
             if other := sorted(given - set(CLASSICAL_KEYS)):
                 raise _mistake(f"'{other[0]}' is about networks, and {self.backbone} is none; leave it out")
+            if mixing := [step.name for step in self.augmentation if step.name in ("mixup", "cutmix")]:
+                raise _mistake(f"'{mixing[0]}' mixes labels, and classical models learn from one each; leave it out")
         elif "copies" in given:
             raise _mistake("'copies' is about classical models; networks see other copies in every epoch: leave it out")
         elif self.backbone != "none" and "stages" not in self.model_fields_set:

@@ -34,6 +34,10 @@ FIGURES: Mapping[str, str] = {
     "reliability": "Confidence against accuracy",
     "learning_curve": "Would more pictures help?",
     "leaderboard": "Models side by side",
+    "stress_medmnist_c": "How the corruptions of MedMNIST-C cost recall",
+    "stress_held_out": "How the held-out families cost recall",
+    "stress_recall": "Which class suffers from what",
+    "stress_mistakes": "What corruption broke",
 }
 VERDICTS: Mapping[str, str] = {
     "not_a_cell": "No cell: one picture under many labels",
@@ -69,7 +73,7 @@ def write_report(run: Path) -> Path:
     network and works without JavaScript. Raises InputError when a file is missing or cannot be read.
     """
     run = Path(run)
-    metrics = _mapping(run / "metrics.json", json.loads)
+    metrics = read_json(run / "metrics.json")
     if metrics is None:
         raise InputError(f"{run}: has no metrics.json to report on; give a folder that `hemascope train` has written.")
     scored_on = "test" if metrics.get("test") else "validation"
@@ -96,7 +100,7 @@ def write_report(run: Path) -> Path:
         "data": data,
         "recipe": recipe,
         "recipe_text": yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True) if recipe else "",
-        "environment": _mapping(run / "environment.json", json.loads) or {},
+        "environment": read_json(run / "environment.json") or {},
         "metrics": metrics,
         "scored_on": scored_on,
         "scores": scores,
@@ -116,7 +120,9 @@ def write_report(run: Path) -> Path:
         "mistakes": _mistakes(
             _table(run / "predictions.parquet", "id", "label", "predicted", "confidence", "correct"), split, scored_on
         ),
-        "figures": {path.stem: _picture(path) for path in sorted((run / "figures").glob("*.png"))},
+        "stress": read_json(run / "stress.json") if scored_on == "test" else None,
+        "quick_stress": (metrics.get("stress") or {}).get(scored_on) or {},
+        "figures": embedded_figures(run / "figures"),
         "known_figures": FIGURES,
     }
     page = run / "report.html"
@@ -179,6 +185,16 @@ def sentence(text: object) -> Markup:
 def place(value: float) -> str:
     """A share as a CSS length, kept within the bar."""
     return f"{100 * min(max(value, 0.0), 1.0):.2f}%"
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """What a JSON file holds; None when there is no such file. Raises InputError when it cannot be read."""
+    return _mapping(path, json.loads)
+
+
+def embedded_figures(folder: Path) -> dict[str, Picture]:
+    """The PNG figures of a folder, by name. Raises InputError when one is no picture."""
+    return {path.stem: _picture(path) for path in sorted(folder.glob("*.png"))}
 
 
 def _mapping(path: Path, parse: Any) -> dict[str, Any] | None:

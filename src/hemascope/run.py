@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from hemascope.data import Cells
 from hemascope.errors import InputError
 from hemascope.files import new_folder, replacing, write_json, write_text
-from hemascope.recipe import Recipe
+from hemascope.recipe import Recipe, recipe_from
 from hemascope.version import __version__
 
 if TYPE_CHECKING:
@@ -126,6 +126,14 @@ def config_of(recipe: Recipe, cells: Cells, hashes: NDArray[np.uint64], seed: in
         "seed": seed,
         "recipe": recipe.model_dump(mode="json"),
     }
+
+
+def recipe_of(run: Run) -> Recipe:
+    """The recipe that a run folder names. Raises InputError when there is none or this version cannot read it."""
+    if not run.config.is_file():
+        raise InputError(f"{run.folder}: holds no config.yaml, which names the recipe; give the folder of a run.")
+    content = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+    return recipe_from(content["recipe"], str(run.config))
 
 
 def fingerprint(cells: Cells, hashes: NDArray[np.uint64]) -> str:

@@ -38,14 +38,17 @@ def compare_recipes(
     max_minutes: float | None = None,
     resume: bool = False,
     allow_leaks: bool = False,
+    stress: bool = False,
     say: Say = print,
 ) -> pd.DataFrame:
-    """Train each recipe on the same rows; the best on validation is chosen, and it alone is scored on test.
+    """Train each recipe on the same rows; the best stress score on validation is chosen, and it alone is tested.
 
     Writes a run folder for each recipe, leaderboard.csv and leaderboard.png into `out`. Returns the table: recipe,
-    chosen, weights, parameters, validation accuracy with its interval, and the accuracies on the test rows and on
-    `test`, empty for those not chosen. all_tests fills them for all; they may then no longer be used to choose.
-    allow_leaks is as in `hemascope.train`.
+    chosen, weights, parameters, accuracy and stress score on the validation rows with their intervals; and both on the
+    test rows, with other corruptions, and the accuracy on `test`, empty for those not chosen. The intervals of two
+    recipes move together, as all see the same corruptions: that they overlap does not make recipes equal. all_tests
+    fills the test columns for all; they may then no longer be used to choose. allow_leaks and stress are as in
+    `hemascope.train`.
     """
     import pandas as pd
 
@@ -61,11 +64,11 @@ def compare_recipes(
         say(f"— {recipe.name}: {recipe.description}")
         run = open_run(folder / recipe.name, resume)
         fit(prepared, recipe, run, options, say)
-        found[recipe.name] = score_run(run, prepared, further=test, score_test=all_tests, say=say)
+        found[recipe.name] = score_run(run, prepared, further=test, score_test=all_tests, stress=stress, say=say)
     chosen = max(found, key=lambda name: _rank(found[name]))
     if not all_tests:
-        say(f"chosen by validation: {chosen}; it alone is scored on the test rows")
-        found[chosen] = score_run(open_run(folder / chosen, True), prepared, further=test, say=say)
+        say(f"chosen by the stress score on validation rows: {chosen}; it alone is scored on the test rows")
+        found[chosen] = score_run(open_run(folder / chosen, True), prepared, further=test, stress=stress, say=say)
     else:
         say("test columns are filled for all recipes: they may no longer be used to choose among them")
     table = pd.DataFrame([_row(name, found[name], name == chosen) for name in found])
@@ -73,10 +76,11 @@ def compare_recipes(
     figures.leaderboard(
         folder / "leaderboard.png",
         list(found),
-        [metrics["validation"]["accuracy"] for metrics in found.values()],
-        [tuple(metrics["validation"]["accuracy_interval"]) for metrics in found.values()],
+        [metrics["stress"]["validation"]["stress_score"] for metrics in found.values()],
+        [metrics["stress"]["validation"]["stress_score_interval"] for metrics in found.values()],
         [_origin(str(metrics["weights"])) for metrics in found.values()],
-        "validation accuracy",
+        "validation stress score",
+        [metrics["validation"]["accuracy"] for metrics in found.values()],
     )
     return table
 
@@ -165,8 +169,7 @@ def _share(prepared: Prepared, share: float, seed: int) -> Prepared:
 
 
 def _rank(metrics: Mapping[str, Any]) -> tuple[float, float]:
-    scores = metrics["validation"]
-    return scores["balanced_accuracy"], scores["accuracy"]
+    return metrics["stress"]["validation"]["stress_score"], metrics["validation"]["balanced_accuracy"]
 
 
 def _origin(weights: str) -> str:
@@ -174,7 +177,7 @@ def _origin(weights: str) -> str:
 
 
 def _row(name: str, metrics: Mapping[str, Any], chosen: bool) -> dict[str, Any]:
-    validation = metrics["validation"]
+    validation, test = metrics["validation"], metrics.get("test", {})
     low, high = validation["accuracy_interval"]
     row: dict[str, Any] = {
         "recipe": name,
@@ -185,8 +188,20 @@ def _row(name: str, metrics: Mapping[str, Any], chosen: bool) -> dict[str, Any]:
         "validation_accuracy_low": low,
         "validation_accuracy_high": high,
         "validation_balanced_accuracy": validation["balanced_accuracy"],
-        "test_accuracy": metrics.get("test", {}).get("accuracy"),
+        **_stress_columns("validation", metrics["stress"]),
+        "test_accuracy": test.get("accuracy"),
+        **_stress_columns("test", metrics["stress"]),
     }
     for source, scores in metrics["files"].items():
         row[f"accuracy on {source}"] = scores["accuracy"]
     return row
+
+
+def _stress_columns(part: str, stress: Mapping[str, Any]) -> dict[str, float | None]:
+    scores = stress.get(part, {})
+    low, high = scores.get("stress_score_interval") or (None, None)
+    return {
+        f"{part}_stress_score": scores.get("stress_score"),
+        f"{part}_stress_score_low": low,
+        f"{part}_stress_score_high": high,
+    }

@@ -19,11 +19,11 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from hemascope import checkpoint, draws
-from hemascope.augment import augment
 from hemascope.average import WeightAverage
+from hemascope.batches import Batches
 from hemascope.data import Cells
 from hemascope.errors import InputError
 from hemascope.files import replacing
@@ -136,16 +136,18 @@ def train_network(cells: Cells, recipe: Recipe, folder: Path, options: Options, 
         while place.epoch < stage.epochs and place.since_best < recipe.early_stopping:
             start = time.monotonic()
             title = f"{recipe.name}, {stage.name} {place.epoch + 1}/{stage.epochs}"
-            batches = _Batches(images, recipe, options.seed, place.total_epochs, steps)
+            batches = Batches(
+                images, labels, len(cells.class_names), recipe, options.seed, place.total_epochs, steps, fabric.device
+            )
             loss_sum, right = 0.0, 0
             _train_mode(network, stage)
             with Progress(title, steps * batches.size, "images") as progress:
-                for rows, pictures in DataLoader(batches, batch_size=None, num_workers=recipe.workers):
+                for pictures, targets in DataLoader(batches, batch_size=None, num_workers=batches.workers):
                     done = place.step / (steps * stage.epochs)
                     learning_rate = rate * place.cut * SCHEDULES[recipe.schedule](done)
-                    loss, correct = step(pictures, labels[rows], learning_rate, place)
+                    loss, correct = step(pictures, targets, learning_rate, place)
                     loss_sum, right = loss_sum + loss, right + correct
-                    progress.advance(len(rows))
+                    progress.advance(len(targets))
             seen, training_seconds = steps * batches.size, time.monotonic() - start
             if not math.isfinite(loss_sum):
                 raise InputError(
@@ -204,16 +206,16 @@ class _Step:
         self.class_weights = None if class_weights is None else class_weights.to(fabric.device)
 
     def __call__(
-        self, pictures: torch.Tensor, labels: torch.Tensor, learning_rate: float, place: _Place
+        self, pictures: torch.Tensor, targets: torch.Tensor, learning_rate: float, place: _Place
     ) -> tuple[float, int]:
         recipe = self.recipe
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        target = labels.to(self.fabric.device)
+        targets = targets.to(self.fabric.device)
         # Dropout draws from torch's own generator: seeded for the step, it does not depend on what came before.
         torch.manual_seed(draws.word(self.seed, place.total_epochs, place.step, "dropout"))
         logits = self.network(pictures.to(self.fabric.device))
-        loss = cross_entropy(logits.float(), target, self.class_weights, label_smoothing=recipe.label_smoothing)
+        loss = soft_cross_entropy(logits.float(), targets, self.class_weights, recipe.label_smoothing)
         total = loss
         for weight in self.plain.penalised_weights() if recipe.head_l2 else ():
             total = total + recipe.head_l2 * weight.square().sum()
@@ -224,27 +226,21 @@ class _Step:
         self.optimizer.zero_grad(set_to_none=True)
         place.step += 1
         self.average.update(place.step)
-        return float(loss.detach()) * len(target), int((logits.argmax(1) == target).sum())
+        mostly = targets if targets.ndim == 1 else targets.argmax(1)
+        return float(loss.detach()) * len(targets), int((logits.argmax(1) == mostly).sum())
 
 
-class _Batches(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """The augmented batches of one epoch, by number: (rows (size,), pictures uint8 (size, 3, h, w))."""
+def soft_cross_entropy(
+    logits: torch.Tensor, targets: torch.Tensor, class_weights: torch.Tensor | None, label_smoothing: float
+) -> torch.Tensor:
+    """Cross entropy with classes (n,) or with shares of classes (n, classes), whose rows sum to 1, as targets.
 
-    def __init__(self, images: NDArray[np.uint8], recipe: Recipe, seed: int, epoch: int, steps: int) -> None:
-        self.images, self.recipe, self.seed, self.epoch, self.steps = images, recipe, seed, epoch, steps
-        self.size = min(recipe.batch_size, len(images))
-        self.order = draws.permutation(seed, epoch, len(images))
-
-    def __len__(self) -> int:
-        return self.steps
-
-    def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        if step >= self.steps:
-            raise IndexError(step)
-        rows = self.order[step * self.size : (step + 1) * self.size]
-        pictures = torch.from_numpy(self.images[rows]).permute(0, 3, 1, 2)
-        pictures = augment(pictures, rows, self.recipe.augmentation, seed=self.seed, epoch=self.epoch)
-        return torch.from_numpy(rows), pictures
+    Both are weighted means: shares of 0 and 1 give what their classes give, which torch's own does not.
+    """
+    if targets.ndim == 1 or class_weights is None:
+        return cross_entropy(logits, targets, class_weights, label_smoothing=label_smoothing)
+    total = cross_entropy(logits, targets, class_weights, reduction="sum", label_smoothing=label_smoothing)
+    return total / (targets @ class_weights).sum()
 
 
 def _train_mode(network: CellClassifier, stage: Stage) -> None:

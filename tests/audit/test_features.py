@@ -27,12 +27,38 @@ def test_statistics_of_pictures_that_can_be_worked_out() -> None:
     halves[:, 16:] = 255
     found = picture_statistics(cells(np.stack([plain, halves])))
     assert tuple(found) == STATISTICS
-    assert found["mean"] == pytest.approx([0.299 * 200 + 0.587 * 100 + 0.114 * 50, 127.5], abs=1e-3)
+    assert found["mean"] == pytest.approx([round(0.299 * 200 + 0.587 * 100 + 0.114 * 50), 127.5], abs=1e-3)
     assert found["contrast"] == pytest.approx([0, 127.5], abs=1e-2)
     assert found["saturation"] == pytest.approx([0.75, 0], abs=1e-6)
     assert found["entropy"] == pytest.approx([0, 1], abs=1e-6)
     assert found["range"].tolist() == [0, 255]
     assert found["sharpness"][0] == pytest.approx(0, abs=1e-2)
+
+
+def test_statistics_follow_their_definitions(drawn: Cells) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (13, 9, 11, 3), dtype=np.uint8)
+    for images in (np.asarray(drawn.images[:20]), noise, noise[:, ::-1, 1:-1]):
+        # A value about half way between two levels may go to either, so there is none.
+        half_way = np.abs(images @ np.array([299, 587, 114]) % 1000 - 500) < 20
+        images = np.where(half_way[..., None], 0, images).astype(np.uint8)
+        found = picture_statistics(cells(images))
+        colours = images.astype(np.float64)
+        grey = np.floor(colours @ [0.299, 0.587, 0.114] + 0.5)
+        neighbours = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
+        laplacian = neighbours - 4 * grey[:, 1:-1, 1:-1]
+        share = np.stack([np.bincount(one.astype(int).reshape(-1), minlength=256) / one.size for one in grey])
+        surprise = np.where(share > 0, -np.log2(np.maximum(share, 1e-12)), 0)
+        high, low = colours.max(3), colours.min(3)
+        expected = {
+            "mean": grey.mean((1, 2)),
+            "contrast": grey.std((1, 2)),
+            "sharpness": laplacian.std((1, 2)),
+            "saturation": ((high - low) / np.maximum(high, 1)).mean((1, 2)),
+            "entropy": (share * surprise).sum(1),
+            "range": np.ptp(colours, axis=(1, 2)).max(1),
+        }
+        for name, values in expected.items():
+            assert found[name] == pytest.approx(values, rel=1e-4, abs=1e-3), name
 
 
 def test_blur_lowers_sharpness_and_noise_raises_it(drawn: Cells) -> None:

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from hemascope.audit.features import Floats, cell_features
+from hemascope.audit.features import cell_features
 from hemascope.audit.labels import (
     FOLDS,
     MIN_CLASS_ROWS,
@@ -22,6 +22,7 @@ from hemascope.audit.labels import (
 from hemascope.data.cells import Cells
 from hemascope.data.load import load
 from hemascope.errors import InputError
+from hemascope.features import Floats
 from hemascope.synthetic import draw_cells
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
@@ -146,4 +147,4 @@ def test_bad_probabilities_are_told() -> None:
     with pytest.raises(InputError, match=r"shape \(30, 2\), expected \(30, 3\)"):
         find_label_suspects(cells, np.full((30, 2), 0.5))
     with pytest.raises(InputError, match="below 0 or not finite"):
-        find_label_suspects(cells, np.full((30, 3), np.nan))
+        find_label_suspects(cells, np.full((30, 3), np.inf))

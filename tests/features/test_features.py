@@ -67,4 +67,4 @@ def test_a_published_set_never_changes(large: Cells) -> None:
     assert [part.mean(dtype=np.float64) for part in parts] == pytest.approx(PUBLISHED, rel=1e-3)
 
 
-PUBLISHED = [0.0, 0.0, 0.0]
+PUBLISHED = [0.082896, 0.057148, 1.116369]

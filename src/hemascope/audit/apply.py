@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hemascope.audit.findings import Audit
-from hemascope.data import Cells, save_npz
+from hemascope.data import Changes, rewrite
 from hemascope.data.classes import class_of
+from hemascope.data.rewrite import rewriter
 from hemascope.errors import InputError
 from hemascope.files import replacing
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DECISIONS = ("keep", "drop", "relabel")
-MEDMNIST = ("train", "val", "test")
 
 
 def read_decisions(path: Path) -> pd.DataFrame:
@@ -75,64 +74,45 @@ def cleaned(found: Audit, decisions: pd.DataFrame | None = None) -> tuple[NDArra
     return keep, labels
 
 
-def apply(found: Audit, source: Path, out: Path, decisions: pd.DataFrame | None = None) -> int:
-    """Write the cleaned set, and beside it removed.csv (id, label, advice, reason). Returns how many rows went.
+def without_effect(found: Audit, decisions: pd.DataFrame) -> list[str]:
+    """What of some decisions cannot be carried out, in sentences."""
+    cells = found.cells
+    hashes = found.findings["pixel_hash"].iloc[: len(cells)].to_numpy(np.uint64)
+    told = []
+    if unknown := int((~np.isin(decisions["pixel_hash"].to_numpy(np.uint64), hashes)).sum()):
+        told.append(f"{unknown:,} of {len(decisions):,} decisions name pixels that no row of {cells.source} has.")
+    relabelled = decisions.loc[decisions["decision"] == "relabel", "pixel_hash"].to_numpy(np.uint64)
+    held_out = np.zeros(len(cells), bool) if cells.split is None else cells.split != "train"
+    if held := int((np.isin(hashes, relabelled) & held_out).sum()):
+        told.append(
+            f"{held:,} rows with a new label stand in validation or test rows, where labels are left as they are."
+        )
+    return told
 
-    An npz comes out with the same arrays as it came in (names, types and shapes), less the rows; anything else as an
-    npz of images, labels and names. Raises InputError when `out` exists.
+
+def apply(found: Audit, source: Path, out: Path, decisions: pd.DataFrame | None = None) -> int:
+    """Write the cleaned set, and beside it removed.csv (id, label, pixel_hash, advice, reason).
+
+    source: what the audited cells were loaded from. out: a new place of the same kind, or an npz; `rewrite` says what
+    each keeps. Returns how many rows went. Raises InputError when something stands there already, when `out` is of
+    another kind, or when nothing would be left.
     """
-    table_path = out.with_name("removed.csv")
-    for path in (out, table_path):
-        if path.exists():
-            raise InputError(f"{path}: exists already; name another file with --apply, or remove it first.")
+    table_path = check_places(source, out)
     keep, labels = cleaned(found, decisions)
-    if source.suffix.lower() == ".npz":
-        _write_npz(source, out, found.cells, keep, labels)
-    else:
-        save_npz(replace(found.cells, labels=labels).take(keep), out)
+    if not keep.any():
+        raise InputError(f"{out}: no row of {source.name} would be left, so nothing was written; decide which stay.")
+    rewrite(source, out, Changes(found.cells, keep, labels))
     gone = np.append(~keep, np.ones(len(found.findings) - len(keep), bool))
     with replacing(table_path) as temporary:
         found.findings.loc[gone, ["id", "label", "pixel_hash", "advice", "reason"]].to_csv(temporary, index=False)
     return int(gone.sum())
 
 
-def _write_npz(source: Path, out: Path, cells: Cells, keep: NDArray[np.bool_], labels: NDArray[np.int64]) -> None:
-    with np.load(source, allow_pickle=False) as arrays, replacing(out) as temporary:
-        names = list(arrays.files)
-        if "images" in names:
-            parts = {"": slice(0, len(cells))}
-        else:
-            sizes = [len(arrays[f"{part}_labels"]) if f"{part}_images" in names else 0 for part in MEDMNIST]
-            ends = np.cumsum([0, *sizes])
-            parts = {f"{part}_": slice(ends[at], ends[at + 1]) for at, part in enumerate(MEDMNIST)}
-        written: dict[str, NDArray[Any]] = {}
-        for name in names:
-            part = next(rows for prefix, rows in parts.items() if name.startswith(prefix))
-            rows, values = keep[part], arrays[name]
-            if values.shape[:1] != rows.shape or name == "class_names":
-                written[name] = values
-                continue
-            if name.endswith("labels"):
-                changed = np.flatnonzero(labels[part] != cells.labels[part])
-                values = _relabelled(values, changed, labels[part][changed], cells, arrays)
-            written[name] = values[rows]
-        np.savez(temporary, **written)  # type: ignore[arg-type]
-
-
-def _relabelled(
-    values: NDArray[Any], rows: NDArray[np.int64], labels: NDArray[np.int64], cells: Cells, arrays: Any
-) -> NDArray[Any]:
-    """The label array with some rows changed, in the form that it has: numbers, one-hot, or names."""
-    values = values.copy()
-    names = [cells.class_names[label] for label in labels]
-    if values.dtype.kind == "U":
-        values.reshape(-1)[rows] = names
-        return values
-    order = [class_of(str(name)) for name in arrays["class_names"]] if "class_names" in arrays else cells.class_names
-    places = np.array([list(order).index(name) for name in names], np.int64)
-    if values.ndim == 2 and values.shape[1] > 1:
-        values[rows] = 0
-        values[rows, places] = 1
-    else:
-        values.reshape(-1)[rows] = places
-    return values
+def check_places(source: Path, out: Path) -> Path:
+    """Where removed.csv goes. Raises InputError when a set may not be written to `out`, before anything is done."""
+    table_path = out.with_name("removed.csv")
+    for path in (out, table_path):
+        if path.exists():
+            raise InputError(f"{path}: exists already; name another place with --apply, or remove it first.")
+    rewriter(source, out)
+    return table_path

@@ -74,8 +74,9 @@ def audit(
     """Look for everything that is wrong with a set of pictures before anything learns from it.
 
     against: other sets in which none of these pictures should stand. probabilities: (n, classes), what a model that
-    was trained on none of these pictures says; without it the labels are judged by cross-validation on quick
-    features. thresholds: when a picture counts as an outlier. say: told what is done while it is done.
+    was trained on none of these pictures says, a row of NaN where it has no say; without it the labels are judged by
+    cross-validation on quick features. thresholds: when a picture counts as an outlier. say: told what is done while
+    it is done.
 
     Nothing is changed, and nothing is dropped: `apply` does that when the user asks for it.
     """
@@ -230,13 +231,13 @@ def _told(found: Audit) -> list[Finding]:
     table = found.findings
     counts = {issue: int(table[f"is_{issue}"].sum()) for issue in ISSUES}
     junk = table[table["is_not_a_cell"]].groupby("group").size().sort_values(ascending=False)
-    pictures = "1 picture" if len(junk) == 1 else f"{len(junk)} pictures"
+    pictures = "1 picture that stands" if len(junk) == 1 else f"{len(junk)} pictures that stand"
     times = " and ".join(f"{size:,}" for size in junk)
     other_label = int(found.leaks["other_label"].sum()) if len(found.leaks) else 0
     dropped = int((table["is_exact_copy"] & (table["advice"] == "drop")).sum())
     exact_leaks = len(found.leaks)
     sentences = {
-        "not_a_cell": f"{counts['not_a_cell']:,} rows show {pictures} that stand {times} times under many labels: no "
+        "not_a_cell": f"{counts['not_a_cell']:,} rows show {pictures} {times} times under many labels: no "
         "cells, drop them.",
         "exact_copy": f"{counts['exact_copy']:,} rows are exact copies of each other; drop {dropped:,}.",
         "near_copy": f"{counts['near_copy']:,} rows show a cell that another row shows too, turned, moved or changed "

@@ -11,16 +11,17 @@ import io
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from hemascope.audit.alignment import fine_overlay, in_words, likeness, sampled
 from hemascope.audit.copies import copy_groups, label_name, same_pixels
-from hemascope.audit.spectra import ZOOMS, Floats, Overlay, coarse_overlay, description, packed, spectra
+from hemascope.audit.spectra import ZOOMS, Floats, Overlay, Spectra, coarse_overlay, description, packed, spectra
 from hemascope.data.cells import Cells, Images
 from hemascope.data.hashes import pixel_hashes
-from hemascope.resize import resize, resize_weights
+from hemascope.resize import resize
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +35,9 @@ _COARSE_AGREEMENT, _FINE_AGREEMENT = 0.86, 0.96
 """What a candidate must reach in the two quick alignments to be compared by pixels; copies reach 0.87 and 0.99."""
 _METRIC_SAMPLES, _SAMPLES_A_ROW, _METRIC_DIMENSIONS = 1_500, 4, 64
 _EXACT_SEARCH = 50_000
-_BLOCK, _SPECTRA_BLOCK = 256, 8_192
+_BLOCK, _SPECTRA_BLOCK = 256, 32_768
+# Small pictures whose intermediate results stay in a core's cache.
+_CACHED = 64
 # Pictures are read so many values at a time.
 _READ_VALUES = 2**24
 # Lightness and two differences of colours.
@@ -138,18 +141,17 @@ def _square(images: Images) -> Images:
     return images if height == width else resize(images, max(height, width))
 
 
-def _channels(planes: Floats) -> Floats:
+def _channels(planes: NDArray[Any]) -> Floats:
     """Pictures (n, side, side, 3) as lightness and two colour differences: (3, n, side, side)."""
     return np.ascontiguousarray(np.moveaxis(planes @ _CHANNELS.T, 3, 0))
 
 
-def _shrunk(images: Images) -> Floats:
-    """Pictures (n, height, width, 3) brought to the small side, by the project's resizing: (n, side, side, 3)."""
-    height, width = images.shape[1:3]
-    down, across = resize_weights(height, _SMALL_SIDE), resize_weights(width, _SMALL_SIDE)
-    across = np.kron(across, np.eye(3, dtype=np.float32))
-    shrunk = (down @ images.reshape(-1, height, width * 3).astype(np.float32)).reshape(-1, width * 3) @ across.T
-    return np.asarray(np.clip(shrunk.reshape(-1, _SMALL_SIDE, _SMALL_SIDE, 3), 0, 255), np.float32)
+def _shrunk(images: Images) -> Images:
+    """Pictures (n, height, width, 3) brought to the small side, each place by the mean of what lies under it."""
+    small = np.empty((len(images), _SMALL_SIDE, _SMALL_SIDE, 3), np.uint8)
+    for image, room in zip(images, small, strict=True):
+        cv2.resize(image, (_SMALL_SIDE, _SMALL_SIDE), dst=room, interpolation=cv2.INTER_AREA)
+    return small
 
 
 def _description(channels: Floats) -> Floats:
@@ -161,9 +163,12 @@ def _described(cells: Cells, rows: NDArray[np.int64], metric: Floats) -> tuple[I
     small = np.empty((len(rows), _SMALL_SIDE, _SMALL_SIDE), np.uint8)
     places = np.empty((len(rows), metric.shape[1]), np.float32)
     for block in _blocks(len(rows), cells):
-        channels = _channels(_shrunk(cells.images[rows[block]]))
-        small[block] = channels[0] + 0.5
-        places[block] = _description(channels) @ metric
+        shrunk = _shrunk(cells.images[rows[block]])
+        for start in range(0, len(shrunk), _CACHED):
+            part = slice(block.start + start, block.start + min(start + _CACHED, len(shrunk)))
+            channels = _channels(shrunk[start : start + _CACHED])
+            small[part] = channels[0] + 0.5
+            places[part] = _description(channels) @ metric
     return small, places
 
 
@@ -197,7 +202,7 @@ def _disturbed(images: Images, rng: np.random.Generator) -> Floats:
     images = images.copy()
     for picture in np.flatnonzero(coded):
         images[picture] = _recompressed(images[picture], int(rng.integers(50, 96)))
-    planes = _shrunk(images)
+    planes = _shrunk(images).astype(np.float32)
     zoom, shift = 1 / (1 + rng.uniform(0, 0.14, (count, 2))), moved[:, None] * rng.uniform(-0.06, 0.06, (count, 2))
     overlay = Overlay(np.zeros(count, np.int64), zoom, shift, np.ones(count))
     planes = np.stack([sampled(planes[..., channel], _SMALL_SIDE, overlay) for channel in range(3)], 3)
@@ -241,10 +246,10 @@ def _aligned(first: Images, second: Images, pairs: NDArray[np.int64]) -> tuple[N
     kept, overlays = [np.zeros((0, 2), np.int64)], []
     for start in range(0, len(pairs), _SPECTRA_BLOCK):
         block = pairs[start : start + _SPECTRA_BLOCK]
-        both = [_spectra_of(small, block[:, side]) for side, small in enumerate((first, second))]
+        both = _spectra_of_pairs(first, second, block)
         overlay = Overlay.concatenate(
             [
-                coarse_overlay(*({zoom: one[zoom][part : part + _BLOCK] for zoom in ZOOMS} for one in both))
+                coarse_overlay(*({zoom: of[zoom][at[part : part + _BLOCK]] for zoom in ZOOMS} for of, at in both))
                 for part in range(0, len(block), _BLOCK)
             ]
         )
@@ -260,10 +265,24 @@ def _aligned(first: Images, second: Images, pairs: NDArray[np.int64]) -> tuple[N
     return np.concatenate(kept), Overlay.concatenate(overlays)
 
 
-def _spectra_of(small: Images, rows: NDArray[np.int64]) -> dict[float, NDArray[np.complex64]]:
+def _spectra_of_pairs(
+    first: Images, second: Images, pairs: NDArray[np.int64]
+) -> list[tuple[dict[float, Spectra], NDArray[np.int64]]]:
+    """For each side of the pairs, the spectra of its pictures by zoom, each picture once, and where each pair's is."""
+    if first is second:
+        known, at = _spectra_of(first, pairs)
+        return [(known, at[:, 0]), (known, at[:, 1])]
+    return [_spectra_of(first, pairs[:, 0]), _spectra_of(second, pairs[:, 1])]
+
+
+def _spectra_of(small: Images, rows: NDArray[np.int64]) -> tuple[dict[float, Spectra], NDArray[np.int64]]:
     different, at = np.unique(rows, return_inverse=True)
-    planes = small[different].astype(np.float32)
-    return {zoom: packed(spectra(planes, zoom))[at] for zoom in ZOOMS}
+    parts: dict[float, list[Spectra]] = {zoom: [] for zoom in ZOOMS}
+    for start in range(0, len(different), _CACHED):
+        planes = small[different[start : start + _CACHED]].astype(np.float32)
+        for zoom, found in parts.items():
+            found.append(packed(spectra(planes, zoom)))
+    return {zoom: np.concatenate(found) for zoom, found in parts.items()}, at.reshape(rows.shape)
 
 
 def _compared(

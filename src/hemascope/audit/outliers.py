@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hemascope.audit.features import Floats
 from hemascope.data.cells import UNKNOWN_LABEL, Cells
 from hemascope.errors import InputError
+from hemascope.features import Floats
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,6 +57,23 @@ class OutlierThresholds:
         for name, value in asdict(self).items():
             if not value > 0:
                 raise InputError(f"the outlier threshold '{name}' is {value}; give a number above 0.")
+
+    @staticmethod
+    def parsed(entries: Sequence[str]) -> OutlierThresholds:
+        """Thresholds from words such as "sharpness=5", the rest as they are. Raises InputError for a wrong word."""
+        known = [field.name for field in fields(OutlierThresholds)]
+        given: dict[str, float] = {}
+        for entry in entries:
+            name, _, value = entry.partition("=")
+            if name not in known:
+                raise InputError(
+                    f"--outlier is '{entry}', but the thresholds are {', '.join(known)}; give one as NAME=VALUE."
+                )
+            try:
+                given[name] = float(value)
+            except ValueError:
+                raise InputError(f"--outlier is '{entry}', expected {name}=VALUE such as {name}=5.") from None
+        return OutlierThresholds(**given)
 
 
 def find_outliers(

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hemascope.audit.features import Floats
 from hemascope.data.cells import SPLITS, UNKNOWN_LABEL, Cells
+from hemascope.features import Floats
 from hemascope.split import FRACTIONS
 
 IMBALANCE = 10.0

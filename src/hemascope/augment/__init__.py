@@ -1,50 +1,197 @@
 """Augmentation: every picture gets a draw of its own, and a draw is a pure function of seed, epoch and row.
 
-`augment` applies the families of a recipe to a batch. Each family in FAMILIES takes the batch (uint8 (n, 3, h, w)),
-the row number of each picture (int64 (n,)), a `Draw` and a magnitude in [0, 1], and returns a new batch of the same
-shape and dtype; one picture in a batch comes out as it would alone.
+A family turns draws into a plan, which knows no pixels (`plan`). OpenCV carries it out on NumPy arrays (`on_cpu`),
+torch on tensors and their device (`on_tensors`), to the same grey levels. `augment` is the front door of all of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+import itertools
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from hemascope.augment import families, reference
+from hemascope.augment import colour, cover, geometry, mixing, quality
+from hemascope.augment import randaugment as policies
+from hemascope.augment.plan import Blend, Paste, Plan, divided, placed
 from hemascope.draws import Draw
 from hemascope.recipe import Augmentation
 
-__all__ = ["FAMILIES", "Draw", "augment"]
+if TYPE_CHECKING:
+    import torch
 
-Family = Callable[[torch.Tensor, NDArray[np.int64], Draw, float], torch.Tensor]
+__all__ = ["FAMILIES", "Draw", "Family", "augment", "label_weights", "plan_of"]
+
+Pictures = TypeVar("Pictures", NDArray[np.uint8], "torch.Tensor")
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a name in a recipe's `augmentation` stands for."""
+
+    plan: Callable[[NDArray[np.int64], Draw, float, tuple[int, int]], Plan]
+    """(rows (n,), draw, magnitude, (height, width)) -> what is done to a batch of those rows."""
+    magnitude: str
+    """What magnitude 1 is; smaller ones are in proportion."""
+
 
 FAMILIES: Mapping[str, Family] = {
-    "dihedral": families.dihedral,
-    "affine": families.affine,
-    "jitter": families.jitter,
-    "randaugment": reference.randaugment,
-    "augmix": reference.augmix,
+    "randaugment": Family(policies.randaugment, "two of 14 operations at level 30 of 30"),
+    "augmix": Family(policies.augmix, "three chains of one to three of 13 operations at severity 10 of 10"),
+    "augmix-plain": Family(policies.augmix_plain, "as augmix, of the nine operations of its paper"),
+    "dihedral": Family(geometry.dihedral, "has no meaning: each of the eight poses of a square is as likely"),
+    "affine": Family(
+        geometry.affine, "rotation by up to 180 degrees, zoom by 1/1.6 to 1.6 and shift by up to a quarter of the side"
+    ),
+    "rotate": Family(geometry.rotate, "by up to 180 degrees"),
+    "zoom": Family(geometry.zoom, "by 1/1.6 to 1.6"),
+    "shift": Family(geometry.shift, "by up to a quarter of the side"),
+    "shear": Family(geometry.shear, "along one axis by up to 0.3 pixels a pixel"),
+    "brightness": Family(colour.brightness, "by a factor of 1/2 to 2"),
+    "contrast": Family(colour.contrast, "about the mean grey by a factor of 1/2 to 2"),
+    "saturation": Family(colour.saturation, "by a factor of 1/2 to 2"),
+    "hue": Family(colour.hue, "turned by up to 30 degrees of the colour circle"),
+    "channel-shift": Family(colour.channel_shift, "each channel by up to 40 grey levels"),
+    "channel-shuffle": Family(
+        colour.channel_shuffle, "the channels in another order; less: that share of it in the sum"
+    ),
+    "stain": Family(
+        colour.stain, "the amount of each stain by a factor of 1/1.65 to 1.65, its colour vector by up to 0.22"
+    ),
+    "white-balance": Family(colour.white_balance, "red and blue by up to 20 % against green"),
+    "grey": Family(colour.grey, "no colour is left; less: that share of grey in the sum"),
+    "jitter": Family(
+        colour.jitter, "brightness, contrast and saturation by 1/2 to 2, the gain of each channel by 1/1.3 to 1.3"
+    ),
+    "solarise": Family(colour.solarise, "levels above a threshold anywhere are inverted; less: above a higher one"),
+    "posterise": Family(colour.posterise, "up to four of eight bits are cut off"),
+    "equalise": Family(colour.equalise, "up to the equalised picture alone; less: up to that share of it in the sum"),
+    "sharpness": Family(quality.sharpness, "from smoothed over 3 x 3 pixels to four times as sharp"),
+    "gaussian-blur": Family(quality.gaussian_blur, "by up to 2.5 % of the side as the standard deviation"),
+    "motion-blur": Family(quality.motion_blur, "along up to 12 % of the side, in any direction"),
+    "defocus-blur": Family(quality.defocus_blur, "to a disc of up to 3.5 % of the side as the radius"),
+    "gaussian-noise": Family(quality.gaussian_noise, "a standard deviation of up to 40 grey levels"),
+    "shot-noise": Family(quality.shot_noise, "a standard deviation of up to 40 grey levels in white, less in the dark"),
+    "speckle-noise": Family(quality.speckle_noise, "a standard deviation of up to 0.3 of each level"),
+    "impulse-noise": Family(quality.impulse_noise, "up to 8 % of the pixels are black or white"),
+    "jpeg": Family(quality.jpeg, "a quality from 95 down to 10"),
+    "pixelate": Family(quality.pixelate, "pixels of up to four times the side"),
+    "cutout": Family(cover.cutout, "a square of up to half the side"),
+    "grid-mask": Family(cover.grid_mask, "a quarter of the picture is covered"),
+    "bubbles": Family(cover.bubbles, "up to four bubbles of up to 18 % of the side as the radius"),
+    "deposits": Family(cover.deposits, "up to eight grains of up to 7 % of the side as the radius"),
+    "mixup": Family(mixing.mixup, "up to half of another picture, and of its label"),
+    "cutmix": Family(mixing.cutmix, "up to half the area from another picture, and that share of its label"),
 }
+"""The sentence says what magnitude 1 is; a smaller one is in proportion, and a draw goes up to it."""
+
+MIXING = ("mixup", "cutmix")
+
+FEWEST_PIXELS = 2**18
+"""That are worth a thread: 16 pictures of 128 x 128."""
+SMALL = 128
+"""Pictures of a smaller side get one thread: so little is done at a time that threads wait for each other."""
+
+_Numbered = tuple[int, Augmentation]
+
+
+def plan_of(
+    rows: NDArray[np.int64], steps: Iterable[_Numbered], shape: tuple[int, int], *, seed: int, epoch: int
+) -> Plan:
+    """What `augment` does to pictures of `shape` (height, width) in these rows; the steps with their places."""
+    plan: Plan = []
+    for place, step in steps:
+        draw = Draw(seed, epoch, f"{place}:{step.name}")
+        family = FAMILIES[step.name].plan
+        if step.probability >= 1:
+            plan += family(rows, draw, step.magnitude, shape)
+        else:
+            touched = np.flatnonzero(draw.uniform(rows, "touched")[:, 0] < step.probability)
+            if len(touched):
+                plan += placed(family(rows[touched], draw, step.magnitude, shape), touched)
+    return plan
 
 
 def augment(
-    pictures: torch.Tensor, rows: NDArray[np.int64], steps: Sequence[Augmentation], *, seed: int, epoch: int
-) -> torch.Tensor:
-    """Apply `steps` in order: uint8 (n, 3, h, w) -> uint8 (n, 3, h, w).
+    pictures: Pictures,
+    rows: NDArray[np.int64],
+    steps: Sequence[Augmentation],
+    *,
+    seed: int,
+    epoch: int,
+    threads: int = 0,
+) -> Pictures:
+    """Apply `steps` in order and return new pictures of the type, shape and dtype of `pictures`.
 
-    rows: int64 (n,), the number of each picture in the training set; with seed and epoch it decides the draw.
-    A step touches each picture with its probability.
+    pictures: a NumPy array uint8 (n, h, w, 3), or a tensor (n, 3, h, w) on any device, uint8 or float in 0 to 255,
+    which is rounded to whole grey levels. rows: int64 (n,), the number of each picture in the training set; with seed
+    and epoch it decides the draw. threads: that share an array; 0: as many as there are cores, where the pictures are
+    large and many enough to gain by it.
     """
-    for place, step in enumerate(steps):
-        draw = Draw(seed, epoch, f"{place}:{step.name}")
-        touched = np.flatnonzero(draw.uniform(rows, "touched")[:, 0] < step.probability)
-        if len(touched) == len(rows):
-            pictures = FAMILIES[step.name](pictures, rows, draw, step.magnitude)
-        elif len(touched):
-            chosen = torch.from_numpy(touched).to(pictures.device)
-            pictures = pictures.clone()
-            pictures[chosen] = FAMILIES[step.name](pictures[chosen], rows[touched], draw, step.magnitude)
-    return pictures
+    if isinstance(pictures, np.ndarray):
+        height, width = pictures.shape[1:3]
+        plan = plan_of(rows, enumerate(steps), (height, width), seed=seed, epoch=epoch)
+        return _on_cpu(pictures, plan, threads or _worth(pictures))
+    import torch
+
+    from hemascope.augment import on_tensors
+
+    changed = pictures.round().clamp(0, 255).to(torch.uint8) if pictures.is_floating_point() else pictures.clone()
+    height, width = pictures.shape[2:]
+    on_tensors.carry_out(plan_of(rows, enumerate(steps), (height, width), seed=seed, epoch=epoch), changed)
+    return changed.to(pictures.dtype)
+
+
+def label_weights(
+    rows: NDArray[np.int64], steps: Sequence[Augmentation], shape: tuple[int, int], *, seed: int, epoch: int
+) -> NDArray[np.float64] | None:
+    """The share of each label of a batch in each picture that `augment` gives: float64 (n, n), rows summing to 1.
+
+    None when no step mixes pictures.
+    """
+    mixing_steps = [(place, step) for place, step in enumerate(steps) if step.name in MIXING]
+    if not mixing_steps:
+        return None
+    return mixing.label_weights(plan_of(rows, mixing_steps, shape, seed=seed, epoch=epoch), len(rows), shape)
+
+
+def _on_cpu(pictures: NDArray[np.uint8], plan: Plan, threads: int) -> NDArray[np.uint8]:
+    from hemascope.augment import on_cpu
+
+    changed = np.array(pictures, order="C")
+    bounds = np.linspace(0, len(changed), min(threads, len(changed)) + 1).astype(int).tolist()
+    for mixes, group in itertools.groupby(plan, lambda operation: isinstance(operation, Blend | Paste)):
+        operations = list(group)
+        if mixes or len(bounds) <= 2:
+            on_cpu.carry_out(operations, changed)
+            continue
+        shares = [changed[low:high] for low, high in itertools.pairwise(bounds)]
+        (first, here), *others = zip(divided(operations, bounds), shares, strict=True)
+        waiting = [_pool(os.getpid(), threads).submit(on_cpu.carry_out, part, share) for part, share in others]
+        on_cpu.carry_out(first, here)
+        for done in waiting:
+            done.result()
+    return changed
+
+
+def _worth(pictures: NDArray[np.uint8]) -> int:
+    """How many threads are worth their while."""
+    if min(pictures.shape[1:3]) < SMALL:
+        return 1
+    return max(1, min(_cores(), pictures[..., 0].size // FEWEST_PIXELS))
+
+
+@functools.cache
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+    """What works beside the thread that calls. Threads are not inherited by a fork: each process has its own."""
+    return ThreadPoolExecutor(threads - 1, "augment")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

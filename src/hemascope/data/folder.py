@@ -1,17 +1,24 @@
-"""Read a folder of class folders, and loose pictures without labels."""
+"""Read a folder of class folders, and write it again with changes; read loose pictures without labels."""
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hemascope.data.cells import Cells
+from hemascope.data.changes import Changes
 from hemascope.data.classes import LABEL_ORDER_NOTE, label_table
 from hemascope.data.pictures import PICTURE_ENDINGS
 from hemascope.data.reading import Row, read_pictures
 from hemascope.data.text import known_split
 from hemascope.errors import InputError
+from hemascope.files import replacing_folder
+
+# Controls, the separators of lines and paragraphs, and what turns the direction of writing.
+_STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def read_folder(
@@ -33,12 +40,7 @@ def read_folder(
             f"{path.name}: a folder has no columns, so --group-by {group_by} cannot be followed; "
             "list the pictures in a CSV with that column."
         )
-    splits = {folder: known_split(folder.name) for folder in _folders(path)}
-    if splits and all(splits.values()):
-        classes = [(folder, split) for parent, split in splits.items() for folder in _folders(parent)]
-    else:
-        classes = [(folder, None) for folder in splits]
-    found = [(folder, split, list(_files(folder))) for folder, split in classes]
+    found = [(folder, split, list(_files(folder))) for folder, split in _class_folders(path)]
     pictures = [(folder, split, file) for folder, split, files in found for file in files if is_picture(file)]
     if not pictures:
         raise InputError(
@@ -56,6 +58,33 @@ def read_folder(
     rows = [Row(printable(file.relative_to(path)), table[folder.name], split) for folder, split, file in pictures]
     sources = (file for _, _, file in pictures)
     return read_pictures(sources, rows, size=size, crop=crop, source=path.name or str(path), notes=notes)
+
+
+def rewrite_folder(path: Path, out: Path, changes: Changes) -> None:
+    """A copy of the folder with the pictures that stay, byte for byte, each in the folder of the class it has now."""
+    pictures = [(folder, file) for folder, _ in _class_folders(path) for file in _files(folder) if is_picture(file)]
+    names = [printable(file.relative_to(path)) for _, file in pictures]
+    spelling = changes.spelling((name, folder.name) for name, (folder, _) in zip(names, pictures, strict=True))
+    with replacing_folder(out) as temporary:
+        for name, (folder, file) in zip(names, pictures, strict=True):
+            if not changes.stays(name):
+                continue
+            place, label = file.relative_to(folder), changes.new_label(name)
+            target = temporary / folder.relative_to(path)
+            if label is not None:
+                target = target.with_name(spelling[label])
+                # Two classes may each have a picture of that name.
+                place = place.with_name(f"{folder.name} {place.name}")
+            (target / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, target / place)
+
+
+def _class_folders(path: Path) -> list[tuple[Path, str | None]]:
+    """The folders of classes, and the split of each where they lie in folders named after those."""
+    splits = {folder: known_split(folder.name) for folder in _folders(path)}
+    if splits and all(splits.values()):
+        return [(folder, split) for parent, split in splits.items() for folder in _folders(parent)]
+    return [(folder, None) for folder in splits]
 
 
 def load_pictures(
@@ -96,8 +125,10 @@ def is_picture(path: Path) -> bool:
 
 
 def printable(path: Path) -> str:
-    """The path with forward slashes; bytes that are no UTF-8 are spelt out, so that every table can hold it."""
-    return path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """The path with forward slashes; bytes that are no UTF-8, and what would break a line or steer a terminal, are
+    spelt out, so that every table and every screen can hold it."""
+    text = path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return text if text.isprintable() else _STEERING.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def _hidden(name: str) -> bool:

@@ -1,17 +1,19 @@
-"""Read challenge and MedMNIST npz files."""
+"""Read challenge and MedMNIST npz files, and write them again with changes."""
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hemascope.data.cells import UNKNOWN_LABEL, Cells, Pictures
-from hemascope.data.classes import CLASS_NAMES, nearest
+from hemascope.data.changes import Changes
+from hemascope.data.classes import CLASS_NAMES, class_of, nearest
 from hemascope.data.labels import labels_of
 from hemascope.data.members import Member, open_members
 from hemascope.data.pixels import MIN_SIDE, Scale, expected_ranges, scale_for, to_rgb
@@ -19,6 +21,7 @@ from hemascope.data.stack import concatenate
 from hemascope.data.storage import allocate
 from hemascope.data.text import group_column, resized_note, split_name
 from hemascope.errors import InputError
+from hemascope.files import replacing
 from hemascope.resize import central_window, resize
 
 # The prefixes of MedMNIST's arrays (Yang et al., MedMNIST v2, 2023) and the split that each stands for.
@@ -64,6 +67,71 @@ def read_npz(
     if group_by is not None:
         raise InputError(f"{path.name}: a MedMNIST file names no patients, so leave --group-by {group_by} out.")
     return concatenate([_read_medmnist_part(members, prefix, path, wishes) for prefix in parts])
+
+
+def rewrite_npz(path: Path, out: Path, changes: Changes) -> None:
+    """The same arrays (names, types and shapes, compressed where they were), less the rows that do not stay."""
+    members = open_members(path)
+    if "images" in members:
+        parts = {"": slice(0, len(changes.keep))}
+    else:
+        sizes = [len(members.get(f"{prefix}_images", ())) for prefix in MEDMNIST_PARTS]
+        ends = np.cumsum([0, *sizes])
+        parts = {f"{prefix}_": slice(ends[at], ends[at + 1]) for at, prefix in enumerate(MEDMNIST_PARTS)}
+    with replacing(out) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, member in members.items():
+            place = next((rows for prefix, rows in parts.items() if name.startswith(prefix)), slice(0, 0))
+            keep = changes.keep[place]
+            info = zipfile.ZipInfo(f"{name}.npy")
+            info.compress_type = zipfile.ZIP_STORED if member.stored else zipfile.ZIP_DEFLATED
+            with archive.open(info, "w", force_zip64=True) as stream:
+                if member.shape[:1] != keep.shape or name == "class_names":
+                    np.lib.format.write_array(stream, member.read(), allow_pickle=False)
+                elif name.endswith("labels"):
+                    values = _relabelled(member, changes, place, members.get("class_names"))[keep]
+                    np.lib.format.write_array(stream, values, allow_pickle=False)
+                else:
+                    _write_rows(stream, member, keep)
+
+
+def _write_rows(stream: IO[bytes], member: Member, keep: NDArray[np.bool_]) -> None:
+    header = {
+        "descr": np.lib.format.dtype_to_descr(member.dtype),
+        "fortran_order": False,
+        "shape": (int(keep.sum()), *member.shape[1:]),
+    }
+    np.lib.format.write_array_header_1_0(stream, header)
+    for rows, batch in member.batches():
+        stream.write(np.ascontiguousarray(batch[keep[rows]]).tobytes())
+
+
+def _relabelled(member: Member, changes: Changes, place: slice, class_names: Member | None) -> NDArray[Any]:
+    """The label array with some rows changed, in the form that it has: numbers, one-hot, or names."""
+    values = member.read()
+    before, after = changes.cells.labels[place], changes.labels[place]
+    for label in np.unique(after[after != before]):
+        rows = np.flatnonzero((after == label) & (after != before))
+        alike = np.flatnonzero(before == label)
+        if len(alike):
+            values[rows] = values[alike[0]]
+        elif values.dtype.kind in "US":
+            name = np.array([CLASS_NAMES[label]]).astype(values.dtype.kind)
+            values = values.astype(np.promote_types(values.dtype, name.dtype))
+            values[rows] = name
+        else:
+            values[rows] = _number_for(int(label), values, class_names)
+    return values
+
+
+def _number_for(label: int, values: NDArray[Any], class_names: Member | None) -> Any:
+    """What stands in a label array for a class that no row has yet: its number, or a row with a 1 in its place."""
+    known = CLASS_NAMES if class_names is None else tuple(class_of(str(name)) for name in class_names.read())
+    if CLASS_NAMES[label] not in known:
+        raise InputError(
+            f"'class_names' has no {CLASS_NAMES[label]}, so that no row can be relabelled to it; add the name."
+        )
+    number = known.index(CLASS_NAMES[label])
+    return np.eye(values.shape[1], dtype=values.dtype)[number] if values.ndim == 2 and values.shape[1] > 1 else number
 
 
 def _read_challenge(members: Mapping[str, Member], path: Path, wishes: _Wishes) -> Cells:

@@ -1,4 +1,4 @@
-"""Read Parquet files with encoded pictures and labels, as Hugging Face datasets write them."""
+"""Read Parquet files with encoded pictures and labels, as Hugging Face datasets write them; write them with changes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hemascope.data.cells import Cells
-from hemascope.data.classes import LABEL_ORDER_NOTE, label_table
+from hemascope.data.changes import Changes
+from hemascope.data.classes import CLASS_NAMES, LABEL_ORDER_NOTE, class_of, label_table
 from hemascope.data.folder import printable
 from hemascope.data.reading import CHUNK, Row, read_pictures
 from hemascope.data.text import (
@@ -22,6 +23,7 @@ from hemascope.data.text import (
     split_name,
 )
 from hemascope.errors import InputError
+from hemascope.files import replacing, replacing_folder
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -44,7 +46,7 @@ def read_parquet(
     a chunk of encoded pictures is in memory. Raises InputError for a missing column, a missing label or group, a
     label that is none of the eight cells, or when no picture can be read.
     """
-    parts = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    parts = _parts(path)
     files = [_opened(part) for part in parts]
     named = [known_split(part.name.split(".")[0].split("-")[0].split("_")[0]) for part in parts]
     split_by_name = len(parts) > 1 and all(named)
@@ -61,6 +63,68 @@ def read_parquet(
     notes = [LABEL_ORDER_NOTE] if all(name.isdecimal() for name in table) else []
     sources = _pictures(parts, files)
     return read_pictures(sources, rows, size=size, crop=crop, source=path.name, notes=notes)
+
+
+def rewrite_parquet(path: Path, out: Path, changes: Changes) -> None:
+    """The same file or folder of files, with its columns and types, less the rows that do not stay."""
+    parts = _parts(path)
+    files = [_opened(part) for part in parts]
+    names = [_ids(part, file) for part, file in zip(parts, files, strict=True)]
+    columns = [
+        need_column(file.schema_arrow.names, LABEL_COLUMNS, part.name, "the labels")
+        for part, file in zip(parts, files, strict=True)
+    ]
+    texts = [_text(part, file, column) for part, file, column in zip(parts, files, columns, strict=True)]
+    spelling = changes.spelling(
+        pair for name, text in zip(names, texts, strict=True) for pair in zip(name, text, strict=True)
+    )
+    known = _label_names(files[0], columns[0])
+    if known is not None:
+        # A class that no row has may still have its number in the file's list of names.
+        numbers = {class_of(name): str(number) for number, name in enumerate(known)}
+        present = set(changes.cells.labels.tolist())
+        spelling = [
+            text if label in present else numbers.get(CLASS_NAMES[label], text) for label, text in enumerate(spelling)
+        ]
+    with replacing_folder(out) if path.is_dir() else replacing(out) as temporary:
+        for part, file, column, ids in zip(parts, files, columns, names, strict=True):
+            target = temporary / part.name if path.is_dir() else temporary
+            _write_part(part, file, target, column, ids, changes, spelling)
+
+
+def _write_part(
+    part: Path,
+    file: pq.ParquetFile,
+    out: Path,
+    column: str,
+    ids: Sequence[str],
+    changes: Changes,
+    spelling: Sequence[str],
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = file.schema_arrow
+    place, kind = schema.names.index(column), schema.field(column).type
+    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+    codec = file.metadata.row_group(0).column(0).compression if file.metadata.num_row_groups else "SNAPPY"
+    start = 0
+    with _told_of(part), pq.ParquetWriter(out, schema, compression=codec) as writer:
+        for batch in file.iter_batches(batch_size=CHUNK):
+            here = ids[start : start + len(batch)]
+            start += len(batch)
+            table = pa.Table.from_batches([batch])
+            new = [changes.new_label(name) for name in here]
+            if any(label is not None for label in new):
+                old = table.column(column).to_pylist()
+                values = [value if label is None else spelling[label] for value, label in zip(old, new, strict=True)]
+                values = [int(value) for value in values] if pa.types.is_integer(plain) else values
+                table = table.set_column(place, schema.field(column), pa.array(values, plain).cast(kind))
+            writer.write_table(table.filter(pa.array([changes.stays(name) for name in here])).cast(schema))
+
+
+def _parts(path: Path) -> list[Path]:
+    return sorted(path.glob("*.parquet")) if path.is_dir() else [path]
 
 
 @contextmanager

@@ -22,6 +22,8 @@ from hemascope.resize import central_window, resize
 
 # How many encoded pictures are held at a time.
 CHUNK = 256
+# How many of them a thread takes at a time: handing over one small picture costs a tenth of decoding it.
+TASK = 16
 # From how many pictures on reading takes long enough to show how far it is.
 MANY = 2000
 
@@ -127,13 +129,14 @@ def _followed(pictures: Iterator[_Picture | InputError], count: int, source: str
 def _decoded(
     sources: Iterable[bytes | Path | InputError], size: int | None, crop: int | None
 ) -> Iterator[_Picture | InputError]:
-    def prepared(source: bytes | Path | InputError) -> _Picture | InputError:
-        return source if isinstance(source, InputError) else _prepared(source, size, crop)
+    def prepared(some: list[bytes | Path | InputError]) -> list[_Picture | InputError]:
+        return [source if isinstance(source, InputError) else _prepared(source, size, crop) for source in some]
 
     remaining = iter(sources)
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
         while chunk := list(islice(remaining, CHUNK)):
-            yield from pool.map(prepared, chunk)
+            for pictures in pool.map(prepared, (chunk[at : at + TASK] for at in range(0, len(chunk), TASK))):
+                yield from pictures
 
 
 def _prepared(source: bytes | Path, size: int | None, crop: int | None) -> _Picture | InputError:

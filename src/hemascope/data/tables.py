@@ -1,8 +1,9 @@
-"""Read a CSV or TSV of picture paths and labels."""
+"""Read a CSV or TSV of picture paths and labels, and write it again with changes."""
 
 from __future__ import annotations
 
 import csv
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hemascope.data.cells import Cells
+from hemascope.data.changes import Changes
 from hemascope.data.classes import LABEL_ORDER_NOTE, label_table
 from hemascope.data.folder import printable
 from hemascope.data.reading import Row, read_pictures
@@ -23,6 +25,7 @@ from hemascope.data.text import (
     split_name,
 )
 from hemascope.errors import InputError
+from hemascope.files import replacing
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -41,7 +44,7 @@ def read_table(
     A column `split` is kept; group_by names the column of the patient or slide. Raises InputError for a missing
     column, a row without label or group, a label that is none of the eight cells, or when no picture can be read.
     """
-    lines = _lines(path, group_by)
+    lines = _lines(path, group_by).lines
     table = label_table((line.label for line in lines), class_map, path.name)
     times = Counter(line.picture for line in lines)
     rows = [Row(_id(path, line, times), table[line.label], line.split, line.group) for line in lines]
@@ -53,15 +56,52 @@ def read_table(
     return read_pictures(sources, rows, size=size, crop=crop, source=path.name, notes=notes)
 
 
+def rewrite_table(path: Path, out: Path, changes: Changes) -> None:
+    """The same table without the lines that do not stay and with the labels that they have now.
+
+    Paths are written so that they lead from the new place to the same pictures.
+    """
+    table = _lines(path, None)
+    times = Counter(line.picture for line in table.lines)
+    names = [_id(path, line, times) for line in table.lines]
+    spelling = changes.spelling((name, line.label) for name, line in zip(names, table.lines, strict=True))
+    moved = path.parent.resolve() != out.parent.resolve()
+    with replacing(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter=table.delimiter, lineterminator="\n")
+        writer.writerow(table.columns)
+        for name, line in zip(names, table.lines, strict=True):
+            if not changes.stays(name):
+                continue
+            values = list(line.values)
+            if moved and not Path(line.picture).is_absolute():
+                place = os.path.relpath(path.parent.resolve() / line.picture, out.parent.resolve())
+                values[table.picture] = Path(place).as_posix()
+            label = changes.new_label(name)
+            values[table.label] = values[table.label] if label is None else spelling[label]
+            writer.writerow(values)
+
+
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """What a line of the table says; number: counted from 1, as editors do."""
+    """What a line of the table says; number: counted from 1, as editors do. values: all that stands in it."""
 
     number: int
+    values: tuple[str, ...]
     picture: str
     label: str
     split: str | None
     group: str | None
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table as it was read. picture, label: the places of those two columns."""
+
+    delimiter: str
+    columns: list[str]
+    picture: int
+    label: int
+    lines: list[_Line]
 
 
 def _id(table: Path, line: _Line, times: Mapping[str, int]) -> str:
@@ -71,13 +111,14 @@ def _id(table: Path, line: _Line, times: Mapping[str, int]) -> str:
     return shown if times[line.picture] == 1 else f"{shown}#{line.number}"
 
 
-def _lines(path: Path, group_by: str | None) -> list[_Line]:
+def _lines(path: Path, group_by: str | None) -> _Table:
     """Every line that is not blank."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             first = file.readline()
             file.seek(0)
-            reader = csv.reader(file, delimiter=max("\t,;", key=first.count))
+            delimiter = max("\t,;", key=first.count)
+            reader = csv.reader(file, delimiter=delimiter)
             columns = [name.strip() for name in next(reader, [])]
             lines = list(_parsed(reader, columns, path, group_by)) if columns else []
     except UnicodeDecodeError as error:
@@ -86,12 +127,19 @@ def _lines(path: Path, group_by: str | None) -> list[_Line]:
         raise InputError(f"{path.name}: is not a readable table ({error}); save it as CSV again.") from error
     if not lines:
         raise InputError(f"{path.name}: has no rows; expected a header line and a line for each picture.")
-    return lines
+    picture, label = _needed(columns, path)
+    return _Table(delimiter, columns, columns.index(picture), columns.index(label), lines)
+
+
+def _needed(columns: list[str], path: Path) -> tuple[str, str]:
+    """The names of the columns of paths and of labels."""
+    picture = need_column(columns, PATH_COLUMNS, path.name, "the pictures' paths")
+    others = [name for name in columns if name != picture]
+    return picture, need_column(others, LABEL_COLUMNS, path.name, "the labels")
 
 
 def _parsed(reader: Reader, columns: list[str], path: Path, group_by: str | None) -> Iterator[_Line]:
-    picture = need_column(columns, PATH_COLUMNS, path.name, "the pictures' paths")
-    label = need_column([name for name in columns if name != picture], LABEL_COLUMNS, path.name, "the labels")
+    picture, label = _needed(columns, path)
     split = find_column(columns, SPLIT_COLUMNS)
     group = None if group_by is None else group_column(columns, group_by, path.name)
     place = {name: columns.index(name) for name in (picture, label, split, group) if name is not None}
@@ -110,6 +158,7 @@ def _parsed(reader: Reader, columns: list[str], path: Path, group_by: str | None
             )
         yield _Line(
             number=reader.line_num,
+            values=tuple(values),
             picture=said[picture],
             label=said[label],
             split=split_name(said[split], f"{path.name} line {reader.line_num}") if split else None,

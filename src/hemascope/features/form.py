@@ -58,11 +58,11 @@ def colours(level: Floats) -> Floats:
         total = _RED[2] * bins
         place = red * bins + other + total * np.arange(count)[:, None]
         found.append(np.bincount(place.reshape(-1), minlength=total * count).reshape(count, total))
-    return np.sqrt(np.concatenate(found, 1) / disc.sum()).astype(np.float32)
+    return np.asarray(np.sqrt(np.concatenate(found, 1) / disc.sum()), np.float32)
 
 
 def _bin(values: Floats, start: float, width: float, bins: int) -> NDArray[np.int64]:
-    return np.clip(np.floor((values - start) / width), 0, bins - 1).astype(np.int64)
+    return np.asarray(np.clip(np.floor((values - start) / width), 0, bins - 1), np.int64)
 
 
 def form(nucleus: Floats, cytoplasm: Floats) -> Floats:
@@ -82,7 +82,7 @@ def _form(nucleus: Images, cell: Images) -> list[float]:
     nucleus, parts = _central_parts(nucleus)
     if nucleus.sum() < _SMALLEST:
         return [0.0] * len(FORM)
-    cell = _touching(cv2.morphologyEx(cell, cv2.MORPH_OPEN, _ROUND) | nucleus, nucleus)
+    cell = _touching(np.maximum(cv2.morphologyEx(cell, cv2.MORPH_OPEN, _ROUND), nucleus).astype(np.uint8), nucleus)
     side = len(nucleus)
     areas = [float(mask.sum()) for mask in (nucleus, cell)]
     centres = [_centre(mask) for mask in (nucleus, cell)]
@@ -107,7 +107,7 @@ def _touching(mask: Images, other: Images) -> Images:
     count, labels = cv2.connectedComponents(mask, connectivity=4)
     hit = np.bincount(labels[other > 0], minlength=count) > 0
     hit[0] = False
-    return hit[labels].astype(np.uint8)
+    return np.asarray(hit[labels], np.uint8)
 
 
 def _centre(mask: Images) -> NDArray[Any]:

@@ -5,8 +5,10 @@ too) and never carry a meaning alone. A sentence with the figure's numbers is ke
 that a page can say what the picture shows. Text is drawn literally: a class named `$x$` stays so.
 """
 
-from hemascope.figures.cells import augmentation_grid, cell_grid, mistakes
+from hemascope.figures.cells import augmentation_grid, cell_grid, corrupted_mistakes, mistakes
 from hemascope.figures.cleaning import class_distribution, mean_pixel_histogram
+from hemascope.figures.corruptions import corruption_sheet
+from hemascope.figures.robustness import recall_heat_map, severity_curves
 from hemascope.figures.scores import (
     confusion_matrix,
     data_learning_curve,
@@ -20,10 +22,14 @@ __all__ = [
     "cell_grid",
     "class_distribution",
     "confusion_matrix",
+    "corrupted_mistakes",
+    "corruption_sheet",
     "data_learning_curve",
     "leaderboard",
     "mean_pixel_histogram",
     "mistakes",
+    "recall_heat_map",
     "reliability_diagram",
+    "severity_curves",
     "training_curves",
 ]

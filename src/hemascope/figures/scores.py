@@ -224,10 +224,12 @@ def leaderboard(
     intervals: Sequence[tuple[float, float] | None],
     notes: Sequence[str] | None = None,
     measure: str = "accuracy",
+    clean: Sequence[float] | None = None,
 ) -> Path:
-    """The accuracy of several models with its intervals, the best one on top.
+    """The score of several models with its intervals, the best one on top.
 
-    names, accuracies, intervals (low and high, or None), notes (such as "random weights"): one for each model.
+    names, accuracies, intervals (low and high, or None), notes (such as "random weights"): one for each model. clean:
+    the accuracies on clean pictures, marked beside the scores.
     """
     order = np.argsort(-np.asarray(accuracies, float), kind="stable")
     with sheet(path, WIDE, 0.9 + 0.5 * len(names)) as (figure, description):
@@ -237,6 +239,10 @@ def leaderboard(
             accuracy, interval = float(accuracies[model]), intervals[model]
             axes.barh(place, accuracy, height=0.6, color=VIOLET if place == 0 else LILAC)
             text = f"{accuracy:.4f}"
+            if clean is not None:
+                axes.plot(
+                    clean[model], place, "D", color=TEAL, markersize=7, zorder=4, label="accuracy, clean pictures"
+                )
             if interval:
                 low, high = interval
                 axes.errorbar(
@@ -251,5 +257,9 @@ def leaderboard(
         as_percent(axes.xaxis)
         axes.grid(axis="x")
         axes.spines["left"].set_visible(False)
+        if clean is not None:
+            figure.legend(
+                *(each[:1] for each in axes.get_legend_handles_labels()), loc="outside upper right", fontsize=9
+            )
         description.append(f"{measure.capitalize()} of {len(names)} models, best first: {'; '.join(told)}.")
     return path

@@ -1,30 +1,23 @@
-"""The page of an audit: one HTML file that shows what was found, loads nothing and can be mailed or printed."""
+"""The pictures on the page of an audit: for each issue, what stands side by side, the worst first."""
 
 from __future__ import annotations
 
 import base64
 import io
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hemascope.audit.copies import label_name
-from hemascope.audit.findings import ADVICE, ISSUES, Audit
+from hemascope.audit.findings import Audit
+from hemascope.audit_report.words import records, shortened
 from hemascope.data.cells import SPLITS, Cells
-from hemascope.files import replacing
-from hemascope.report import Picture, _picture, render
-from hemascope.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd
-
-MOST_ROWS = 2_000
-"""The table holds no more rows than this, so that a browser sorts and searches it at once."""
 
 MOST_GROUPS: Mapping[str, int] = {
     "not_a_cell": 12,
@@ -37,26 +30,8 @@ MOST_GROUPS: Mapping[str, int] = {
 MOST_IN_GROUP = 4
 """Together with MOST_GROUPS, at most 172 thumbnails stand on a page."""
 
-ISSUE_NAMES: Mapping[str, str] = {
-    "unreadable": "unreadable",
-    "not_a_cell": "not a cell",
-    "exact_copy": "exact copy",
-    "near_copy": "near copy",
-    "leak": "leak",
-    "label_suspect": "suspect label",
-    "outlier": "outlier",
-}
-HISTOGRAMS: Mapping[str, str] = {
-    "contrast": "Contrast, in grey levels",
-    "sharpness": "Sharpness, in grey levels",
-    "saturation": "Saturation, 0 to 1",
-    "entropy": "Entropy, in bits",
-}
-
 _SIDE = 96  # pixels: sharp on dense screens at the 72 CSS pixels that a thumbnail takes
 _QUALITY = 75
-_LONGEST = 240  # letters of an id or a reason: a page of 2,000 rows stays small whatever the files are called
-_BINS = 48
 _ELSEWHERE = -1
 
 
@@ -93,75 +68,9 @@ class Section:
     total: int
 
 
-@dataclass(frozen=True)
-class Histogram:
-    """How often each value of a statistic occurs.
-
-    bars: for each bin its left end, the height of all its pictures and of those to drop or to look at, as shares; the
-    heights by their square roots, so that a few pictures can be seen.
-    """
-
-    title: str
-    low: float
-    high: float
-    most: int
-    bars: tuple[tuple[float, float, float], ...]
-
-
-def write_audit_report(audit: Audit, folder: Path, against: Sequence[Cells] = ()) -> Path:
-    """Write `audit.html` into a folder; returns its path.
-
-    against: the sets that the audit looked at beside its own, to show the other picture of a leak; without them only
-    its id is named. The page opens from disk without a network and works without JavaScript. It shows at most 172
-    thumbnails and MOST_ROWS rows, and says what it leaves out; the tables that `Audit.write` writes have everything.
-    """
-    cells = audit.cells
-    findings = audit.findings
-    parts = (cells, *against)
-    sections = [section for section in _sections(audit, parts) if section.groups]
-    kept = findings["advice"].to_numpy()[: len(cells)] == "keep"
-    advice = findings["advice"].value_counts()
-    listed = _listed(findings)
-    context = {
-        "title": f"Audit of {_short(cells.source) or 'cells'}",
-        "version": __version__,
-        "source": _short(cells.source),
-        "against": [_short(other.source) for other in against],
-        "rows": len(findings),
-        "advice": {name: int(advice.get(name, 0)) for name in ADVICE},
-        "leaks": int(findings["is_leak"].sum()),
-        "findings": [
-            {
-                "kind": "care" if finding.care else "know",
-                "name": finding.name.replace("_", " ").capitalize(),
-                "number": f"{finding.number:,.0f}" if float(finding.number).is_integer() else f"{finding.number:.2f}",
-                "text": _as_sentence(finding.sentence),
-                "section": finding.name if finding.name in {section.issue for section in sections} else "",
-            }
-            for finding in sorted(audit.sentences, key=lambda finding: not finding.care)
-        ],
-        "sections": sections,
-        "thumbnails": _thumbnails(parts, (shown for s in sections for group in s.groups for shown in group.pictures)),
-        "figures": _figures(audit, findings["advice"].to_numpy()[: len(cells)] != "drop"),
-        "histograms": [
-            _histogram(title, audit.statistics[name], ~kept)
-            for name, title in HISTOGRAMS.items()
-            if name in audit.statistics and len(cells)
-        ],
-        "shortcuts": _records(audit.shortcuts),
-        "listed": listed,
-        "unlisted": int(len(findings) - advice.get("keep", 0)) - len(listed),
-        "has_split": bool((findings["split"] != "").any()),
-    }
-    page = folder / "audit.html"
-    with replacing(page) as temporary:
-        # A file name need not be text; what is none shows as a question mark.
-        temporary.write_bytes(render("audit.html.j2", context).encode("utf-8", "replace"))
-    return page
-
-
-def _sections(audit: Audit, parts: Sequence[Cells]) -> list[Section]:
-    return [
+def sections_of(audit: Audit, parts: Sequence[Cells]) -> list[Section]:
+    """The sections that have pictures. parts: the audited set and the others that it was held against."""
+    sections = [
         _not_a_cell(audit),
         _exact_copies(audit),
         _leaks(audit, parts),
@@ -180,6 +89,7 @@ def _sections(audit: Audit, parts: Sequence[Cells]) -> list[Section]:
             "Pictures far from what is usual in this set. A rare cell may be among them, so none is dropped unasked.",
         ),
     ]
+    return [section for section in sections if section.groups]
 
 
 def _not_a_cell(audit: Audit) -> Section:
@@ -234,7 +144,7 @@ def _exact_copies(audit: Audit) -> Section:
 
 
 def _near_copies(audit: Audit, parts: Sequence[Cells]) -> Section:
-    pairs = [pair for pair in _records(audit.near) if not _is_leak(pair, audit.cells)]
+    pairs = [pair for pair in records(audit.near) if not _is_leak(pair, audit.cells)]
     groups = [_pair(pair, parts) for pair in _worst(pairs)[: MOST_GROUPS["near_copy"]]]
     return Section(
         "near_copy",
@@ -248,8 +158,8 @@ def _near_copies(audit: Audit, parts: Sequence[Cells]) -> Section:
 
 
 def _leaks(audit: Audit, parts: Sequence[Cells]) -> Section:
-    pairs = [pair | {"similarity": 1.0, "transform": "the same pixels"} for pair in _records(audit.leaks)]
-    pairs += [pair for pair in _records(audit.near) if _is_leak(pair, audit.cells)]
+    pairs = [pair | {"similarity": 1.0, "transform": "the same pixels"} for pair in records(audit.leaks)]
+    pairs += [pair for pair in records(audit.near) if _is_leak(pair, audit.cells)]
     groups = [_pair(pair, parts) for pair in _worst(pairs)[: MOST_GROUPS["leak"]]]
     return Section(
         "leak",
@@ -267,10 +177,10 @@ def _singles(audit: Audit, issue: str, title: str, about: str) -> Section:
     suspect = issue == "label_suspect"
     groups = [
         Group(
-            f"score {row[f'{issue}_score']:.3f}" if suspect else _short(row["reason"]),
+            f"right with probability {row[f'{issue}_score']:.3f}" if suspect else shortened(row["reason"]),
             (_shown(audit.cells, place, suggested=row["suggested_label"] if suspect else ""),),
         )
-        for place, row in zip(found.index, _records(found.head(MOST_GROUPS[issue])), strict=False)
+        for place, row in zip(found.index, records(found.head(MOST_GROUPS[issue])), strict=False)
     ]
     return Section(
         issue, title, about, _counted(len(groups), len(found), "picture", "worst"), tuple(groups), len(found)
@@ -280,10 +190,6 @@ def _singles(audit: Audit, issue: str, title: str, about: str) -> Section:
 def _labels(rows: pd.DataFrame) -> int:
     """Under how many labels some rows stand; a row without a label contradicts none."""
     return int(rows.loc[rows["label"] != "", "label"].nunique())
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
 def _worst(pairs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -301,7 +207,7 @@ def _is_leak(pair: Mapping[str, Any], cells: Cells) -> bool:
 def _pair(pair: Mapping[str, Any], parts: Sequence[Cells]) -> Group:
     cells = parts[0]
     part = _part_of(pair, parts)
-    there = Shown(_ELSEWHERE, 0, _short(pair["other_id"]), "")
+    there = Shown(_ELSEWHERE, 0, shortened(pair["other_id"]), "")
     words = [str(pair["transform"] or "nearly the same pixels")]
     if pair["similarity"] < 1:
         words.append(f"similarity {pair['similarity']:.3f}")
@@ -309,7 +215,7 @@ def _pair(pair: Mapping[str, Any], parts: Sequence[Cells]) -> Group:
         there = _shown(parts[part], pair["other_row"], part=part)
     if _is_leak(pair, cells):
         words.append(str(pair["where"]) if " and " in pair["where"] else f"also in {pair['where']}")
-    return Group(_short("; ".join(words)), (_shown(cells, pair["row"]), there), alarm=bool(pair["other_label"]))
+    return Group(shortened("; ".join(words)), (_shown(cells, pair["row"]), there), alarm=bool(pair["other_label"]))
 
 
 def _part_of(pair: Mapping[str, Any], parts: Sequence[Cells]) -> int:
@@ -325,7 +231,7 @@ def _part_of(pair: Mapping[str, Any], parts: Sequence[Cells]) -> int:
 
 def _shown(cells: Cells, row: int, *, part: int = 0, label: str | None = None, suggested: str = "") -> Shown:
     label = (label_name(cells, row) or "no label") if label is None else label
-    return Shown(part, row, _short(cells.ids[row]), _short(label), _short(suggested))
+    return Shown(part, row, shortened(cells.ids[row]), shortened(label), shortened(suggested))
 
 
 def _counted(shown: int, total: int, word: str, order: str) -> str:
@@ -335,8 +241,9 @@ def _counted(shown: int, total: int, word: str, order: str) -> str:
     return f"All {total:,} {word}s." if total > 1 else f"One {word}."
 
 
-def _thumbnails(parts: Sequence[Cells], pictures: Iterable[Shown]) -> dict[tuple[int, int], str]:
+def thumbnails(parts: Sequence[Cells], sections: Iterable[Section]) -> dict[tuple[int, int], str]:
     """(set, row) -> a data address of each picture that is at hand, read once."""
+    pictures = (shown for section in sections for group in section.groups for shown in group.pictures)
     wanted = sorted({(shown.part, shown.row) for shown in pictures if shown.part != _ELSEWHERE})
     found = {}
     for part in {part for part, _ in wanted}:
@@ -354,69 +261,3 @@ def _thumbnail(image: NDArray[np.uint8]) -> str:
     packed = io.BytesIO()
     picture.save(packed, "WEBP", quality=_QUALITY)
     return f"data:image/webp;base64,{base64.b64encode(packed.getvalue()).decode('ascii')}"
-
-
-def _figures(audit: Audit, stays: NDArray[np.bool_]) -> dict[str, Picture]:
-    """The figures that a training run shows of its cleaning too, so that the two pages can be compared."""
-    from hemascope.figures import class_distribution, mean_pixel_histogram
-
-    cells = audit.cells
-    means = np.asarray(audit.statistics["mean"], float) / 255
-    found = {}
-    with tempfile.TemporaryDirectory() as folder:
-        if len(cells):
-            path = mean_pixel_histogram(Path(folder) / "mean_pixel_histogram.png", means, means[stays])
-            found["mean_pixel_histogram"] = _picture(path)
-        if (cells.labels >= 0).any():
-            path = Path(folder) / "class_distribution.png"
-            class_distribution(path, cells.class_counts(), cells.take(stays).class_counts())
-            found["class_distribution"] = _picture(path)
-    return found
-
-
-def _histogram(title: str, values: NDArray[np.float32], flagged: NDArray[np.bool_]) -> Histogram:
-    low, high = float(values.min()), float(values.max())
-    edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)
-    counts, of_flagged = (np.histogram(some, edges)[0] for some in (values, values[flagged]))
-    most = int(counts.max())
-    heights, flagged_heights = np.sqrt(counts / most), np.sqrt(of_flagged / most)
-    bars = tuple(
-        (at / _BINS, float(height), float(part))
-        for at, (height, part) in enumerate(zip(heights, flagged_heights, strict=True))
-        if height
-    )
-    return Histogram(title, low, high, most, bars)
-
-
-def _listed(findings: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows to drop or to look at: those that each say something of their own first, repeated pictures last."""
-    rows = findings[findings["advice"] != "keep"]
-    scores = rows[[f"{issue}_score" for issue in ISSUES]].astype(float).min(axis=1)
-    order = rows.assign(
-        last=rows["is_not_a_cell"].astype(bool),
-        settled=rows["advice"] != "look",
-        worst=scores,
-    ).sort_values(["last", "settled", "worst"], kind="stable")
-    return [
-        {
-            "id": _short(row["id"]),
-            "label": _short(row["label"]),
-            "split": row["split"],
-            "advice": row["advice"],
-            "issues": ", ".join(name for issue, name in ISSUE_NAMES.items() if row[f"is_{issue}"]),
-            "worst": row["worst"],
-            "suggested": _short(row["suggested_label"]),
-            "reason": _short(row["reason"]),
-        }
-        for row in _records(order.head(MOST_ROWS))
-    ]
-
-
-def _short(text: object) -> str:
-    words = str(text)
-    return words if len(words) <= _LONGEST else f"{words[: _LONGEST - 1]}…"
-
-
-def _as_sentence(text: str) -> str:
-    whole = text[:1].upper() + text[1:]
-    return whole if whole.endswith((".", "!", "?", "…")) else f"{whole}."
