@@ -21,7 +21,7 @@ from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_
 from skl2onnx.operator_converters.random_forest import convert_sklearn_random_forest_classifier
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from hemascope.classical import KINDS, LEAST, LIMIT, ClassicalModel, Say, fit_classical, pairs
+from hemascope.classical import KINDS, LEAST, LIMIT, STEEPNESS, ClassicalModel, Say, comparisons, fit_classical
 from hemascope.data import Cells, Images
 from hemascope.errors import InputError
 from hemascope.features import SIDE, Floats, feature_set
@@ -112,7 +112,14 @@ def to_onnx(model: ClassicalModel, features: int) -> onnx.ModelProto:
     back = _Chain("scored", graph.output[1].name)
     back.add("Cast", to=TensorProto.FLOAT)
     if KINDS[model.kind].margins:
-        back.add("MatMul", pairs(len(model.estimator.classes_)).astype(np.float32))
+        sides, owners = comparisons(len(model.estimator.classes_))
+        # Of two classes, the converter gives both sides already.
+        if len(sides) > 1:
+            back.add("MatMul", sides.astype(np.float32))
+        # The logarithm of the logistic function.
+        back.add("Mul", np.float32(-STEEPNESS))
+        back.add("Softplus")
+        back.add("MatMul", -owners.astype(np.float32))
     else:
         back.add("Max", np.float32(LEAST))
         back.add("Log")
