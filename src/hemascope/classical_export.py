@@ -24,7 +24,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from hemascope.classical import KINDS, LEAST, LIMIT, STEEPNESS, ClassicalModel, Say, comparisons, fit_classical
 from hemascope.data import Cells, Images
 from hemascope.errors import InputError
-from hemascope.features import SIDE, Floats, feature_set
+from hemascope.features import Floats, feature_set
 from hemascope.files import replacing, write_json
 from hemascope.recipe import Recipe
 from hemascope.run import Run
@@ -79,7 +79,6 @@ def export_classical(
         "class_names": json.dumps(list(model.class_names)),
         "purpose": PURPOSE,
         "features": model.features,
-        "image_size": str(SIDE),
         **metadata,
     }
     helper.set_model_props(proto, stated)

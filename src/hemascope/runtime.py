@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hemascope.data import Images
 from hemascope.errors import InputError
+from hemascope.features import SIDE, feature_set
 from hemascope.resize import resize
 
 BATCH = 64
@@ -47,7 +48,7 @@ class Model:
         entry = self._session.get_inputs()[0]
         self._input = entry.name
         self._describe = _features_of(self.metadata)
-        self.image_size = int(entry.shape[1] if self._describe is None else self.metadata["image_size"])
+        self.image_size = int(entry.shape[1]) if self._describe is None else SIDE
 
     def predict(self, images: Images) -> NDArray[np.float32]:
         """The probabilities of uint8 (n, height, width, 3): float32 (n, classes)."""
@@ -66,11 +67,7 @@ class Model:
 
 def _features_of(metadata: Mapping[str, str]) -> Callable[[Images], NDArray[np.float32]] | None:
     """What makes the inputs of a classical model out of pictures; None for a network, which takes them as they are."""
-    if "features" not in metadata:
-        return None
-    from hemascope.features import feature_set
-
-    return feature_set(metadata["features"])
+    return feature_set(metadata["features"]) if "features" in metadata else None
 
 
 def load_model(path: str | Path | Model) -> Model:
