@@ -54,6 +54,12 @@ def test_a_recipe_survives_the_run_folder() -> None:
         (MINIMAL + "augmentation: [{name: randaugmnt}]\n", "did you mean 'randaugment'?"),
         (MINIMAL + "augmentation: [{name: jitter, magnitud: 1}]\n", "did you mean 'magnitude'?"),
         (MINIMAL + "head_dropout: 2\n", "'head_dropout' is 2"),
+        (MINIMAL + "views: 3\n", "'views' is 3"),
+        (
+            MINIMAL + "members: 0\n",
+            "'members' is 0: expected a whole number from 1 to 32, or a list of two run folders",
+        ),
+        (MINIMAL + "members: [one]\n", "'members' is ['one']: expected a whole number"),
         ("name: [", "not valid YAML"),
         ("just words", "holds str"),
         ("backbone: regnetx_002\nstages: []\n", "the key 'name' is missing"),

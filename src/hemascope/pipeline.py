@@ -59,6 +59,7 @@ class Prepared:
     hashes: NDArray[np.uint64]
     removed: pd.DataFrame
     found_hashes: NDArray[np.uint64]
+    split_seed: int
 
 
 def train(
@@ -68,6 +69,7 @@ def train(
     *,
     test: str | Path | Cells | None = None,
     seed: int = 0,
+    split_seed: int | None = None,
     device: str = "auto",
     precision: str = "auto",
     max_minutes: float | None = None,
@@ -80,18 +82,20 @@ def train(
     """The main job in one call: clean, split, train, export, score, report. Returns the run folder.
 
     data: a path for `hemascope.load`, or Cells. recipe: the name of one that comes with the package, a YAML file, or
-    a Recipe. test: a further labelled file to score. score_test: False leaves the test rows unscored, for a choice
-    between models that is still to be made. allow_leaks: go on when pictures stand in two splits of the data, or in
-    `test` too; they are then left out of training or of the score. stress: let the test rows go through the whole
-    stress test, where otherwise its score alone is computed. Raises InputError before anything is written when the
-    input is bad.
+    a Recipe. test: a further labelled file to score. seed: decides split, draws and order; split_seed: decides the
+    split alone, so that runs of several seeds see the same rows. score_test: False leaves the test rows unscored, for
+    a choice between models that is still to be made. allow_leaks: go on when pictures stand in two splits of the data,
+    or in `test` too; they are then left out of training or of the score. stress: let the test rows go through the
+    whole stress test, where otherwise its score alone is computed. Raises InputError before anything is written when
+    the input is bad.
     """
     require_training()
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     run = open_run(out, resume)
     further = None if test is None else test if isinstance(test, Cells) else load(test)
     cells = data if isinstance(data, Cells) else load(data)
-    prepared = prepare(cells, seed=seed, further=further, allow_leaks=allow_leaks, say=say)
+    division = seed if split_seed is None else split_seed
+    prepared = prepare(cells, seed=division, further=further, allow_leaks=allow_leaks, say=say)
     options = training_options(seed, device, precision, max_minutes)
     fit(prepared, chosen, run, options, say)
     score_run(run, prepared, further=further, score_test=score_test, stress=stress, say=say)
@@ -137,7 +141,7 @@ def prepare(
     assert cells.split is not None
     counts = {name: int((cells.split == name).sum()) for name in dict.fromkeys(cells.split.tolist())}
     say("rows: " + ", ".join(f"{counts[name]:,} {name}" for name in sorted(counts, key=lambda name: -counts[name])))
-    return Prepared(found, cells, found_hashes[kept], removed, found_hashes)
+    return Prepared(found, cells, found_hashes[kept], removed, found_hashes, seed)
 
 
 def _leak_sentence(cells: Cells, hashes: NDArray[np.uint64], further: Cells | None, allow_leaks: bool) -> str:
@@ -158,14 +162,25 @@ def _leak_sentence(cells: Cells, hashes: NDArray[np.uint64], further: Cells | No
     )
 
 
-def fit(prepared: Prepared, recipe: Recipe, run: Run, options: Options, say: Say = print) -> None:
-    """Train a recipe on prepared data into a run folder, up to the exported model; goes on where a run stopped."""
+def fit(
+    prepared: Prepared,
+    recipe: Recipe,
+    run: Run,
+    options: Options,
+    say: Say = print,
+    on_epoch: Callable[[Mapping[str, Any]], None] | None = None,
+) -> None:
+    """Train a recipe on prepared data into a run folder, up to the exported model; goes on where a run stopped.
+
+    on_epoch: as in `train_network`; a recipe with members has none.
+    """
+    from hemascope.ensemble import train_members, with_views
     from hemascope.export import export_onnx
     from hemascope.model import check_backbone
     from hemascope.train import describe_device, train_network, write_history
 
     check_backbone(recipe)
-    config = config_of(recipe, prepared.found, prepared.found_hashes, options.seed, command_line())
+    config = config_of(recipe, prepared.found, prepared.found_hashes, options.seed, prepared.split_seed, command_line())
     write_config(run, config)
     if run.trained:
         say(f"{run.folder}: the training is finished already")
@@ -173,11 +188,14 @@ def fit(prepared: Prepared, recipe: Recipe, run: Run, options: Options, say: Say
     write_environment(run, describe_device(options))
     write_table(run.removed, prepared.removed)
     write_split(run, prepared.cells, prepared.hashes)
-    trained = train_network(prepared.cells, recipe, run.folder, options, say)
+    if recipe.members == 1:
+        trained = train_network(prepared.cells, recipe, run.folder, options, say, on_epoch)
+    else:
+        trained = train_members(prepared.cells, recipe, run, options, say)
     write_history(run.history, trained.history)
     held_out = prepared.cells.in_split("validation")
     difference = export_onnx(
-        trained.network,
+        with_views(trained.network, recipe.views),
         run.model / "model.onnx",
         prepared.cells.class_names,
         held_out.images[:64],
@@ -200,7 +218,8 @@ def fit(prepared: Prepared, recipe: Recipe, run: Run, options: Options, say: Say
             "purpose": "Research only, not a medical device.",
         },
     )
-    shutil.rmtree(run.checkpoint, ignore_errors=True)
+    for checkpoint in (run.checkpoint, *run.folder.glob("members/*/checkpoint")):
+        shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def score_run(

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from hemascope.errors import InputError
 
@@ -21,6 +22,9 @@ AugmentationName = Literal[
     "gaussian-noise", "shot-noise", "speckle-noise", "impulse-noise", "jpeg", "pixelate", "cutout", "grid-mask",
     "bubbles", "deposits", "mixup", "cutmix",
 ]  # fmt: skip
+
+
+MOST_MEMBERS = 32
 
 
 class Part(BaseModel):
@@ -77,6 +81,23 @@ class Recipe(Part):
     ema_decay: float = Field(0.0, ge=0, lt=1, description="Decay of the moving average of the weights; 0: none.")
     gradient_clip: float = Field(0.0, ge=0, description="Largest gradient norm; 0: no limit.")
     workers: int = Field(2, ge=0, description="Processes that augment ahead of the network; 0: none.")
+    views: Literal[1, 2, 4, 8] = Field(
+        1, description="Poses of a picture (as it is, mirrored, turned) over which the exported model averages."
+    )
+    members: int | tuple[str, ...] = Field(
+        1, description="Networks averaged in the exported model: so many seeds, or the folders of finished runs."
+    )
+
+    @field_validator("members", mode="before")
+    @classmethod
+    def _number_or_folders(cls, given: Any) -> Any:
+        number = isinstance(given, int) and not isinstance(given, bool) and 1 <= given <= MOST_MEMBERS
+        folders = isinstance(given, (list, tuple)) and len(given) > 1 and all(isinstance(one, str) for one in given)
+        if not (number or folders):
+            raise PydanticCustomError(
+                "members", f"expected a whole number from 1 to {MOST_MEMBERS}, or a list of two run folders or more"
+            )
+        return given
 
 
 def recipe_names() -> list[str]:

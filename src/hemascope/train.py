@@ -34,6 +34,7 @@ from hemascope.progress import Progress, clock
 from hemascope.recipe import Recipe, Stage
 
 Say = Callable[[str], None]
+OnEpoch = Callable[[Mapping[str, Any]], None]
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 EVALUATION_BATCH = 256
@@ -86,10 +87,13 @@ class _Log:
     notes: list[str] = field(default_factory=list)
 
 
-def train_network(cells: Cells, recipe: Recipe, folder: Path, options: Options, say: Say = print) -> Trained:
+def train_network(
+    cells: Cells, recipe: Recipe, folder: Path, options: Options, say: Say = print, on_epoch: OnEpoch | None = None
+) -> Trained:
     """Train on the rows whose split is "train", choose by those whose split is "validation".
 
-    folder: takes `checkpoint/` and `history.csv`, which grow with each epoch; a run found there goes on.
+    folder: takes `checkpoint/` and `history.csv`, which grow with each epoch; a run found there goes on. on_epoch: is
+    given the row of each epoch when it is saved; what it raises ends the training.
     Raises InputError for a device or precision that cannot be had, and when the loss is no longer a number.
     """
     training, validation = cells.in_split("train"), cells.in_split("validation")
@@ -176,6 +180,8 @@ def train_network(cells: Cells, recipe: Recipe, folder: Path, options: Options, 
             )
             _save(folder, network, average, best, optimizer, place, log, weights)
             say(f"{title}: {_epoch_sentence(log.history[-1], place)}, at most {_left(place, stage)} left")
+            if on_epoch is not None:
+                on_epoch(log.history[-1])
             if _out_of_time(place, options):
                 break
         network.load_state_dict(best, strict=False)
