@@ -3,6 +3,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -91,6 +92,36 @@ def test_the_stress_test_is_printed_and_written(
     assert "it does not forecast your hidden test" in Path("stressed/stress.html").read_text(encoding="utf-8")
     assert command("train", "fresh.npz", "--recipe", "quick", "--out", "x", "--preview", "--stress") == 2
     assert "hemascope: --stress needs a score on the test rows" in capsys.readouterr().err
+
+
+def test_seeds_are_compared_and_the_table_has_their_deviation(
+    command: Command, tiny: Tiny, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    Path("none.yaml").write_text(yaml.safe_dump(tiny(backbone="none", stages=[]).model_dump(mode="json")))
+    save_npz(draw_cells(160, seed=8, size=32), "few.npz")
+    assert command("train", "few.npz", "--recipe", "none.yaml", "--out", "all", "--seed", "2", "--seeds", "2") == 0
+    told = capsys.readouterr().out
+    assert "seeds 2, 3 decide weights, draws and order; all see the split of seed 2" in told
+    assert re.search(r"0\.\d{4} ± 0\.\d{4}", told)
+    assert command("train", "few.npz", "--recipe", "none.yaml", "--out", "x", "--seeds", "2", "--preview") == 2
+    assert command("train", "few.npz", "--recipe", "none.yaml", "--out", "x", "--seed", "1,2", "--seeds", "2") == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--search", "0"), "expected the minutes that it may take"),
+        (("--search", "5", "--seeds", "2"), "--search takes one recipe and one seed; found 1 and 2"),
+        (("--search", "5", "--all-tests"), "--search and --all-tests exclude each other"),
+    ],
+)
+def test_a_search_refuses_what_it_does_not_do(
+    command: Command, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], sentence: str
+) -> None:
+    assert command("train", "none.npz", "--recipe", "quick", "--out", "x", *words) == 2
+    assert sentence in capsys.readouterr().err
+    assert not Path("x").exists()
 
 
 def test_preview_draws_and_trains_nothing(command: Command, recipe_file: Path, drawn: Cells) -> None:
@@ -253,6 +284,8 @@ def test_an_unknown_class_name_is_mapped_by_hand(command: Command, tmp_path: Pat
         (("--device", "tpu"), "expected auto, cpu or cuda"),
         (("--recipe", "bad.yaml"), "timm has no backbone"),
         (("--recipe", "quick,quick"), "more than once"),
+        (("--seed", "0,x"), "expected a whole number"),
+        (("--seed", "2,2"), "each once"),
     ],
 )
 def test_a_wrong_option_leaves_nothing_behind(

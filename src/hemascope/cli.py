@@ -66,7 +66,13 @@ def train(
     pretrained: Annotated[
         str | None, typer.Option(help="In place of the recipe's: auto, required, none or a safetensors file.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Decides split, draws and order.")] = 0,
+    seed: Annotated[
+        str, typer.Option(help="Decides split, draws and order; several, with commas, are compared on one split.")
+    ] = "0",
+    seeds: Annotated[int | None, typer.Option(min=1, help="So many seeds, counted from --seed on.")] = None,
+    split_seed: Annotated[
+        int | None, typer.Option(min=0, help="Decides the split in place of the first --seed.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     max_minutes: Annotated[float | None, typer.Option(min=0, help="Stop training when so much time is used.")] = None,
@@ -78,6 +84,9 @@ def train(
     learning_curve: Annotated[
         bool, typer.Option("--learning-curve", help="Train on 12, 25, 50, 100 % of rows.")
     ] = False,
+    search: Annotated[
+        float | None, typer.Option("--search", metavar="MINUTES", help="Search the recipe's fields for so long.")
+    ] = None,
     preview: Annotated[bool, typer.Option("--preview", help="Only draw what augmentation does.")] = False,
     stress: Annotated[bool, typer.Option("--stress", help="The whole stress test on the test rows, too.")] = False,
     class_map: ClassMap = None,
@@ -94,8 +103,18 @@ def train(
         raise InputError(f"--recipe names {len(recipes)} recipes; --learning-curve and --preview take one.")
     if stress and (learning_curve or preview):
         raise InputError("--stress needs a score on the test rows, which --learning-curve and --preview do not give.")
+    numbers = _seeds(seed, seeds)
+    if len(numbers) > 1 and (learning_curve or preview):
+        raise InputError(f"--seed names {len(numbers)} seeds; --learning-curve and --preview take one.")
+    if search is not None:
+        alone = {
+            "--test": test, "--all-tests": all_tests, "--stress": stress, "--learning-curve": learning_curve,
+            "--preview": preview, "--max-minutes": max_minutes,
+        }  # fmt: skip
+        _check_search(search, recipes, numbers, [name for name, given in alone.items() if given])
+    first = numbers[0] if split_seed is None else split_seed
     options: dict[str, Any] = {
-        "seed": seed, "device": device, "precision": precision, "max_minutes": max_minutes, "resume": resume,
+        "split_seed": first, "device": device, "precision": precision, "max_minutes": max_minutes, "resume": resume,
         "allow_leaks": allow_leaks,
     }  # fmt: skip
     if not (resume or preview):
@@ -107,22 +126,27 @@ def train(
     further = None if test is None else _load(test, class_map, None, crop)
     if preview:
         path = pipeline.preview(
-            pipeline.prepare(cells, seed=seed, allow_leaks=True), recipes[0], out / "preview.png", seed=seed
+            pipeline.prepare(cells, seed=first, allow_leaks=True), recipes[0], out / "preview.png", seed=numbers[0]
         )
         print(f"preview: {path}")
-    elif learning_curve:
-        from hemascope import search
+    elif search is not None:
+        from hemascope.search import search_recipe
 
-        _print_table(search.learning_curve(cells, recipes[0], out, **options))
-    elif len(recipes) > 1:
-        from hemascope import search
+        del options["max_minutes"]
+        search_recipe(cells, recipes[0], out, minutes=search, seed=numbers[0], **options)
+    elif learning_curve:
+        from hemascope.search import learning_curve as grow
+
+        _print_table(grow(cells, recipes[0], out, seed=numbers[0], **options))
+    elif len(recipes) > 1 or len(numbers) > 1:
+        from hemascope.search import compare_recipes
 
         options |= {"test": further, "all_tests": all_tests, "stress": stress}
-        _print_table(search.compare_recipes(cells, recipes, out, **options))
+        _print_table(compare_recipes(cells, recipes, out, seeds=numbers, **options))
     else:
         from hemascope.evaluate import summary
 
-        run = pipeline.train(cells, recipes[0], out, test=further, stress=stress, **options)
+        run = pipeline.train(cells, recipes[0], out, test=further, stress=stress, seed=numbers[0], **options)
         import json
 
         print(summary(json.loads(run.metrics.read_text(encoding="utf-8"))["test"]))
@@ -339,6 +363,32 @@ def _recipe(name: str, pretrained: str | None, epochs: int | None) -> Recipe:
     return recipe
 
 
+def _seeds(named: str, count: int | None) -> list[int]:
+    """The seeds that --seed and --seeds name."""
+    words = [word.strip() for word in named.split(",") if word.strip()]
+    if wrong := [word for word in words if not (word.isascii() and word.isdigit() and len(word) < 10)]:
+        raise InputError(f"--seed is '{wrong[0]}', expected a whole number from 0 on, or several with commas.")
+    seeds = [int(word) for word in words]
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise InputError(f"--seed is '{named}', expected at least one seed, and each once.")
+    if count is None:
+        return seeds
+    if len(seeds) > 1:
+        raise InputError("--seed names several seeds already; leave --seeds out, or name the first one alone.")
+    return list(range(seeds[0], seeds[0] + count))
+
+
+def _check_search(minutes: float, recipes: list[Recipe], seeds: list[int], others: list[str]) -> None:
+    if minutes <= 0:
+        raise InputError(f"--search is {minutes:g}, expected the minutes that it may take.")
+    if len(recipes) != 1 or len(seeds) != 1:
+        raise InputError(f"--search takes one recipe and one seed; found {len(recipes)} and {len(seeds)}.")
+    if others:
+        raise InputError(
+            f"--search and {others[0]} exclude each other; train the best.yaml that it finds with the latter."
+        )
+
+
 def _load(data: Path, class_map: list[str] | None, group_by: str | None, crop: int | None) -> Cells:
     from hemascope.data import load
 
@@ -356,24 +406,32 @@ def _print_table(table: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    hidden = ("_low", "_high", "balanced_accuracy", "parameters")
+    hidden = ("_low", "_high", "_std", "balanced_accuracy")
     columns = [name for name in table.columns if not str(name).endswith(hidden)]
     shown = Table()
     for column in columns:
         numbers = table[column].dtype.kind in "fi"
         title = str(column) if str(column).startswith("accuracy on") else str(column).replace("_", " ")
         shown.add_column(title, justify="right" if numbers else "left", overflow="fold")
-    for row in table[columns].itertuples(index=False):
-        shown.add_row(*(_cell(value) for value in row))
+    for row in table.to_dict("records"):
+        shown.add_row(*(_cell(row[column]) + _spread(row.get(f"{column}_std")) for column in columns))
     Console().print(shown)
 
 
+def _spread(deviation: float | None) -> str:
+    return "" if deviation is None or deviation != deviation else f" ± {deviation:.4f}"
+
+
 def _cell(value: Any) -> str:
+    import pandas as pd
+
+    if pd.isna(value):
+        return ""
     if isinstance(value, bool):
         return "yes" if value else ""
     if isinstance(value, float):
-        return "" if value != value else f"{value:.4f}"
-    return f"{value:,}" if isinstance(value, int) else "" if value is None else str(value)
+        return f"{value:.4f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 if __name__ == "__main__":
