@@ -37,7 +37,8 @@ Singles = NDArray[np.float32]
 SIDE = 96
 """Larger pictures are measured at this side, so that a blur of one pixel is the same in every set."""
 PICTURES = 16
-DRAWS = 1024
+DRAWS = 512
+"""Of all of a recipe's steps in their order; each step alone gets half as many, however many steps there are."""
 OWN_DRAWS = 3
 """Of each family at each severity."""
 SEEN = 0.95
@@ -100,7 +101,7 @@ def novelty(
     draws: int = DRAWS,
     own_draws: int = OWN_DRAWS,
 ) -> Novelty:
-    """How far each family of corruption lies from what a recipe's augmentation does. Needs torch, as augmenting does.
+    """How far each family of corruption lies from what a recipe's augmentation does.
 
     cells: some clean pictures, of which `pictures` are used, as evenly over the classes as can be. augmentation: a
     recipe's. families: of `hemascope.corrupt`, all when None. The clean pictures themselves are one of the draws.
@@ -114,13 +115,12 @@ def novelty(
         # Beyond a standard deviation only the logarithm grows, so that one loud change does not drown all others.
         return np.asarray(np.arcsinh((features(changed).mean(0) - middle)[used] / spread[used]) / np.sqrt(used.sum()))
 
-    ways = _ways(augmentation)
-    places = [place(images)]
-    for at, steps in enumerate(ways):
-        each = range(at, draws, len(ways))
-        places += [place(_augmented(images, steps, word(seed, 0, draw, "novelty"), draw)) for draw in each]
-    points = np.array(places)
-    origin = np.concatenate([[-1], *(np.full(len(range(at, draws, len(ways))), at) for at in range(len(ways)))])
+    places, ways = [place(images)], [-1]
+    for way, steps in enumerate(_ways(augmentation)):
+        for draw in range(draws if way == 0 else draws // 2):
+            places.append(place(_augmented(images, steps, word(seed, way, draw, "novelty"), draw)))
+            ways.append(way)
+    points, origin = np.array(places), np.array(ways)
     shares, shifts = {}, {}
     for name in FAMILIES if families is None else families:
         own = np.array(
@@ -298,10 +298,6 @@ def _ways(augmentation: Sequence[Augmentation]) -> list[list[Augmentation]]:
 
 def _augmented(images: Images, steps: Sequence[Augmentation], seed: int, draw: int) -> Images:
     """The pictures after one draw, the same for all."""
-    import torch
-
     from hemascope.augment import augment
 
-    batch = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
-    changed = augment(batch, _alike(draw, images), steps, seed=seed, epoch=0)
-    return np.ascontiguousarray(changed.permute(0, 2, 3, 1).numpy())
+    return augment(images, _alike(draw, images), steps, seed=seed, epoch=0, threads=1)
