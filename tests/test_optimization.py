@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from torch import nn
 
-from hemascope.optimization import OPTIMIZERS, SCHEDULES, WARM_UP, build_optimizer
+from hemascope.optimization import FUSED, OPTIMIZERS, WARM_UP, build_optimizer, rate_share
 from hemascope.recipe import Recipe
 
 
@@ -20,12 +20,18 @@ def test_norms_biases_and_frozen_weights(name: str, tiny: Callable[..., Recipe])
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
     assert decayed["lr"] == 0.01
 
+    assert decayed.get("fused", False) == (name in FUSED)
 
-def test_one_cycle_rises_to_the_rate_and_falls_to_almost_nothing() -> None:
-    schedule = SCHEDULES["one_cycle"]
-    values = [schedule(step / 1000) for step in range(1000)]
+
+@pytest.mark.parametrize(
+    ("schedule", "warm_up", "rise"), [("one_cycle", None, WARM_UP["one_cycle"]), ("cosine", 0.3, 0.3)]
+)
+def test_the_rate_rises_to_its_top_and_falls_to_almost_nothing(
+    schedule: str, warm_up: float | None, rise: float
+) -> None:
+    values = [rate_share(schedule, step / 1000, warm_up) for step in range(1000)]
     peak = values.index(max(values))
-    assert peak == round(WARM_UP * 1000)
+    assert peak == round(rise * 1000)
     assert max(values) == pytest.approx(1.0)
     assert values[0] == pytest.approx(0.05)
     assert values[-1] < 0.002
@@ -33,7 +39,7 @@ def test_one_cycle_rises_to_the_rate_and_falls_to_almost_nothing() -> None:
     assert values[peak:] == sorted(values[peak:], reverse=True)
 
 
-def test_cosine_and_constant() -> None:
-    assert SCHEDULES["cosine"](0.0) == 1.0
-    assert SCHEDULES["cosine"](0.5) == pytest.approx(0.5)
-    assert {SCHEDULES["constant"](0.1), SCHEDULES["plateau"](0.9)} == {1.0}
+def test_without_a_warm_up_the_rate_starts_at_its_top() -> None:
+    assert rate_share("cosine", 0.0) == 1.0
+    assert rate_share("cosine", 0.5) == pytest.approx(0.5)
+    assert {rate_share("constant", 0.1), rate_share("plateau", 0.9), rate_share("constant", 0.5, 0.5)} == {1.0}

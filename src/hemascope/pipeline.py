@@ -21,6 +21,7 @@ from hemascope.data import NO_GROUPS_NOTE, Cells, load, pixel_hashes
 from hemascope.errors import InputError
 from hemascope.evaluate import evaluate
 from hemascope.files import replacing, write_json
+from hemascope.processes import leads
 from hemascope.recipe import Recipe, load_recipe
 from hemascope.report import write_report
 from hemascope.run import (
@@ -71,6 +72,9 @@ def train(
     device: str = "auto",
     precision: str = "auto",
     max_minutes: float | None = None,
+    micro_batch: int | None = None,
+    compiled: bool = False,
+    tensorboard: bool = False,
     resume: bool = False,
     score_test: bool = True,
     allow_leaks: bool = False,
@@ -80,7 +84,8 @@ def train(
     """The main job in one call: clean, split, train, export, score, report. Returns the run folder.
 
     data: a path for `hemascope.load`, or Cells. recipe: the name of one that comes with the package, a YAML file, or
-    a Recipe. test: a further labelled file to score. score_test: False leaves the test rows unscored, for a choice
+    a Recipe. test: a further labelled file to score. micro_batch, compiled, tensorboard: see `hemascope.train.Options`.
+    score_test: False leaves the test rows unscored, for a choice
     between models that is still to be made. allow_leaks: go on when pictures stand in two splits of the data, or in
     `test` too; they are then left out of training or of the score. stress: let the test rows go through the whole
     stress test, where otherwise its score alone is computed. Raises InputError before anything is written when the
@@ -88,11 +93,18 @@ def train(
     """
     require_training()
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    run = open_run(out, resume)
+    # Of several processes the first one makes the folder, in which the others may then find something.
+    run = open_run(out, resume) if leads() else Run(Path(out))
     further = None if test is None else test if isinstance(test, Cells) else load(test)
     cells = data if isinstance(data, Cells) else load(data)
+    say = say if leads() else lambda sentence: None
     prepared = prepare(cells, seed=seed, further=further, allow_leaks=allow_leaks, say=say)
-    options = training_options(seed, device, precision, max_minutes)
+    options = training_options(
+        seed, device, precision, max_minutes, micro_batch=micro_batch, compiled=compiled, tensorboard=tensorboard
+    )
+    if not leads():
+        follow(prepared, chosen, run, options)
+        return run
     fit(prepared, chosen, run, options, say)
     score_run(run, prepared, further=further, score_test=score_test, stress=stress, say=say)
     return run
@@ -107,13 +119,22 @@ def require_training() -> None:
             )
 
 
-def training_options(seed: int, device: str, precision: str, max_minutes: float | None) -> Options:
-    """The options of a training. Raises InputError when it is not installed, or a device cannot be had."""
-    require_training()
-    from hemascope.train import Options, describe_device
+def training_options(seed: int, device: str, precision: str, max_minutes: float | None, **further: Any) -> Options:
+    """The options of a training, `further` being those of `hemascope.train.Options` that most runs leave alone.
 
-    options = Options(seed=seed, device=device, precision=precision, max_minutes=max_minutes)
-    describe_device(options)
+    Raises InputError when training is not installed, or a device cannot be had.
+    """
+    require_training()
+    if further.get("tensorboard") and importlib.util.find_spec("tensorboard") is None:
+        raise InputError(
+            "--tensorboard needs the package 'tensorboard', which is not installed; run: pip install "
+            "'hemascope[tensorboard]'."
+        )
+    from hemascope.devices import describe_device
+    from hemascope.train import Options
+
+    options = Options(seed=seed, device=device, precision=precision, max_minutes=max_minutes, **further)
+    describe_device(options.device, options.precision)
     return options
 
 
@@ -160,9 +181,10 @@ def _leak_sentence(cells: Cells, hashes: NDArray[np.uint64], further: Cells | No
 
 def fit(prepared: Prepared, recipe: Recipe, run: Run, options: Options, say: Say = print) -> None:
     """Train a recipe on prepared data into a run folder, up to the exported model; goes on where a run stopped."""
+    from hemascope.devices import describe_device
     from hemascope.export import export_onnx
     from hemascope.model import check_backbone
-    from hemascope.train import describe_device, train_network, write_history
+    from hemascope.train import train_network, write_history
 
     check_backbone(recipe)
     config = config_of(recipe, prepared.found, prepared.found_hashes, options.seed, command_line())
@@ -170,7 +192,7 @@ def fit(prepared: Prepared, recipe: Recipe, run: Run, options: Options, say: Say
     if run.trained:
         say(f"{run.folder}: the training is finished already")
         return
-    write_environment(run, describe_device(options))
+    write_environment(run, describe_device(options.device, options.precision))
     write_table(run.removed, prepared.removed)
     write_split(run, prepared.cells, prepared.hashes)
     trained = train_network(prepared.cells, recipe, run.folder, options, say)
@@ -201,6 +223,14 @@ def fit(prepared: Prepared, recipe: Recipe, run: Run, options: Options, say: Say
         },
     )
     shutil.rmtree(run.checkpoint, ignore_errors=True)
+
+
+def follow(prepared: Prepared, recipe: Recipe, run: Run, options: Options) -> None:
+    """Take part in the training of a process that leads (`fit`), which alone writes files and speaks."""
+    from hemascope.train import train_network
+
+    if not run.trained:
+        train_network(prepared.cells, recipe, run.folder, options, lambda sentence: None)
 
 
 def score_run(

@@ -40,6 +40,7 @@ def compare_recipes(
     allow_leaks: bool = False,
     stress: bool = False,
     say: Say = print,
+    **engine: Any,
 ) -> pd.DataFrame:
     """Train each recipe on the same rows; the best stress score on validation is chosen, and it alone is tested.
 
@@ -48,7 +49,7 @@ def compare_recipes(
     test rows, with other corruptions, and the accuracy on `test`, empty for those not chosen. The intervals of two
     recipes move together, as all see the same corruptions: that they overlap does not make recipes equal. all_tests
     fills the test columns for all; they may then no longer be used to choose. allow_leaks and stress are as in
-    `hemascope.train`.
+    `hemascope.train`, and so are micro_batch, compiled and tensorboard, which are passed on (`engine`).
     """
     import pandas as pd
 
@@ -58,7 +59,7 @@ def compare_recipes(
     require_training()
     cells = data if isinstance(data, Cells) else load(data)
     prepared = prepare(cells, seed=seed, further=test, allow_leaks=allow_leaks, say=say)
-    options = training_options(seed, device, precision, max_minutes)
+    options = training_options(seed, device, precision, max_minutes, **engine)
     found: dict[str, dict[str, Any]] = {}
     for recipe in recipes:
         say(f"— {recipe.name}: {recipe.description}")
@@ -97,6 +98,7 @@ def learning_curve(
     resume: bool = False,
     allow_leaks: bool = False,
     say: Say = print,
+    **engine: Any,
 ) -> pd.DataFrame:
     """Train on 12, 25, 50 and 100 % of the training rows, and say whether more rows would help.
 
@@ -112,7 +114,7 @@ def learning_curve(
     require_training()
     cells = data if isinstance(data, Cells) else load(data)
     prepared = prepare(cells, seed=seed, allow_leaks=allow_leaks, say=say)
-    options = training_options(seed, device, precision, max_minutes)
+    options = training_options(seed, device, precision, max_minutes, **engine)
     rows = []
     for share in SHARES:
         part = _share(prepared, share, seed)
