@@ -73,7 +73,7 @@ def test_signals_become_an_end_with_the_status_that_shells_expect(name: str) -> 
 
 def test_a_run_that_signals_end_goes_on_as_if_they_had_not_come(data: Path, tiny: Tiny, tmp_path: Path) -> None:
     recipe = recipe_file(
-        tmp_path, tiny(stages=[{"name": "whole", "epochs": 12, "learning_rate": 0.003}], early_stopping=12)
+        tmp_path, tiny(stages=[{"name": "whole", "epochs": 20, "learning_rate": 0.003}], early_stopping=20)
     )
     run = tmp_path / "run"
     more: list[str] = []
@@ -99,7 +99,7 @@ def test_a_run_that_signals_end_goes_on_as_if_they_had_not_come(data: Path, tiny
         assert "Traceback" not in told
         assert epochs(run) >= done + 2
         more = ["--resume"]
-    assert epochs(run) < 12
+    assert epochs(run) < 20
     for out, options in ((run, ["--resume"]), (tmp_path / "whole", [])):
         subprocess.run(
             [sys.executable, "-c", MAIN, *command(data, recipe, out, *options)], env=environment(), check=True

@@ -36,7 +36,9 @@ class Compiled(nn.Module):
                 if out_of_memory(error):
                     raise
                 self.compiled = None
-                reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-                self.say(f"the network cannot be compiled here ({reason.strip()}): training goes on without.")
+                # Dynamo's first line names the backend that failed, the second what it said.
+                lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+                reason = " ".join(lines[:2]) or type(error).__name__
+                self.say(f"the network cannot be compiled here ({reason}): training goes on without.")
         logits: torch.Tensor = self.network(pictures)
         return logits
