@@ -3,8 +3,7 @@
 The data are sought in ../shared beside the checkout. A million pictures are tried only when everything is asked for.
 The last line printed is one line of JSON with every figure.
 
-HEMASCOPE_BENCH_PEERS may name the Python of an environment that has cleanvision and imagededup, to be timed as well:
-cleanvision with all it looks for but near copies, imagededup with its perceptual hash, each in one process.
+speed.py says what HEMASCOPE_BENCH_PEERS may name, to be timed beside it.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -24,7 +22,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 import plant
 import plant_near_copies
@@ -35,7 +32,8 @@ from hemascope.audit.labels import find_label_suspects, out_of_sample_probabilit
 from hemascope.audit.near_copies import near_copies, near_copy_groups
 from hemascope.audit.outliers import find_outliers
 from hemascope.audit.shortcuts import background_measures, find_shortcuts
-from hemascope.data import Cells, load, pixel_hashes
+from hemascope.data import Cells, load
+from speed import compare, spent
 
 Figures = dict[str, Any]
 
@@ -46,34 +44,6 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 SIZES = (10_000, 100_000, 1_000_000)
 LARGEST_IN_PART = 100_000
 GROWTH_MEMORY_GIB = 3.0
-
-# Both print the CPU seconds of the work alone, children included, and then what they found.
-PEERS = {
-    "cleanvision": """
-import resource, sys
-from cleanvision import Imagelab
-def spent():
-    parts = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(part.ru_utime + part.ru_stime for part in parts)
-before = spent()
-lab = Imagelab(data_path=sys.argv[1])
-kinds = ("light", "dark", "odd_aspect_ratio", "low_information", "blurry", "grayscale", "odd_size", "exact_duplicates")
-lab.find_issues({kind: {} for kind in kinds}, n_jobs=1, verbose=False)
-print("\\nFIGURES", spent() - before, len(lab.info["exact_duplicates"]["sets"]))
-""",
-    "imagededup": """
-import resource, sys
-from imagededup.methods import PHash
-def spent():
-    parts = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(part.ru_utime + part.ru_stime for part in parts)
-before = spent()
-method = PHash(verbose=False)
-codes = method.encode_images(image_dir=sys.argv[1], recursive=True, num_enc_workers=0)
-found = method.find_duplicates(encoding_map=codes, num_dist_workers=0)
-print("\\nFIGURES", spent() - before, sum(map(len, found.values())) // 2)
-""",
-}
 
 
 class Data:
@@ -262,52 +232,8 @@ def shortcuts(data: Data) -> Figures:
 
 
 def speed(data: Data) -> Figures:
-    """CPU seconds of copies and picture statistics, and of near copies, on the whole file, ours and the peers'."""
-    cells = data.challenge
-
-    def statistics_and_copies(cells: Cells) -> None:
-        hashes = pixel_hashes(cells)
-        keep = find_copies(cells, hashes).keep
-        find_outliers(cells, picture_statistics(cells), learn=keep)
-
-    figures: Figures = {"pictures": len(cells)}
-    figures["copies_and_statistics"] = {"hemascope": _cpu_seconds(lambda: statistics_and_copies(cells))}
-    figures["near_copies"] = {"hemascope": _cpu_seconds(lambda: near_copies(cells))}
-    _say(f"  hemascope: copies and statistics {figures['copies_and_statistics']['hemascope']:.1f} CPU s")
-    _say(f"  hemascope: near copies {figures['near_copies']['hemascope']:.1f} CPU s")
-    python = os.environ.get("HEMASCOPE_BENCH_PEERS")
-    if not python:
-        _say("  HEMASCOPE_BENCH_PEERS names no Python with cleanvision and imagededup: nothing to compare with")
-        return figures | {"missed": []}
-
-    folder = data.folder / "png"
-    for name in cells.class_names:
-        (folder / name).mkdir(parents=True)
-    for row, (picture, label) in enumerate(zip(np.asarray(cells.images), cells.labels, strict=True)):
-        Image.fromarray(picture).save(folder / cells.class_names[label] / f"{row:05}.png", compress_level=1)
-    # The peers read files; reading the same ones counts here for us too.
-    figures["copies_and_statistics"]["hemascope, reading PNG too"] = _cpu_seconds(
-        lambda: statistics_and_copies(load(folder))
-    )
-    figures["near_copies"]["hemascope, reading PNG too"] = _cpu_seconds(lambda: near_copies(load(folder)))
-    missed = []
-    for peer, of, least in (("cleanvision", "copies_and_statistics", 10), ("imagededup", "near_copies", 5)):
-        _say(f"  {peer} on the same pictures as files")
-        done = subprocess.run([python, "-c", PEERS[peer], folder], capture_output=True, text=True, check=False)
-        told = [line for line in done.stdout.splitlines() if line.startswith("FIGURES")]
-        if not told:
-            reason = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
-            _say(f"  {peer} did not run: {reason}")
-            missed.append(f"{peer} did not run")
-            continue
-        seconds, found = float(told[0].split()[1]), int(told[0].split()[2])
-        figures[of] |= {peer: round(seconds, 1), f"{peer} found": found}
-        for ours in ("hemascope", "hemascope, reading PNG too"):
-            times = figures[of][f"times {ours}"] = round(seconds / figures[of][ours], 1)
-            _say(f"  {peer}: {seconds:.1f} CPU s, {times:.1f} times {ours}")
-            if times < least:
-                missed.append(f"{peer} took {times} times the CPU seconds of {ours}, wanted {least}")
-    return figures | {"missed": missed}
+    """CPU seconds on the whole file, ours and those of cleanvision and imagededup."""
+    return compare(data.challenge, data.folder / "png", _say)
 
 
 def growth(data: Data, sizes: tuple[int, ...] = SIZES) -> Figures:
@@ -371,17 +297,6 @@ def _below(rounds: list[Figures], least: dict[str, float]) -> list[str]:
     return told
 
 
-def _cpu_seconds(work: Callable[[], object]) -> float:
-    before = _spent()
-    work()
-    return round(_spent() - before, 2)
-
-
-def _spent() -> float:
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime
-
-
 def _say(sentence: str) -> None:
     print(sentence, flush=True)
 
@@ -407,9 +322,9 @@ def main() -> int:
             section = SECTIONS.get(name)
             sizes = SIZES if not asked else tuple(size for size in SIZES if size <= LARGEST_IN_PART)
             _say(f"{name}: {(section or growth).__doc__}")
-            began = _spent()
+            began = spent()
             figures[name] = growth(data, sizes) if section is None else section(data)
-            figures[name]["section_cpu_seconds"] = round(_spent() - began, 1)
+            figures[name]["section_cpu_seconds"] = round(spent() - began, 1)
             for sentence in figures[name]["missed"]:
                 _say(f"  MISSED {sentence}")
     print(json.dumps(figures))

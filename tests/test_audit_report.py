@@ -179,7 +179,7 @@ def test_splits_of_one_set_leak_to_each_other(tmp_path: Path) -> None:
     cells = joined(cells, cells.take(np.array([7])))
     cells = replace(cells, split=np.array(["train"] * 16 + ["test"]))
     page = Page(write_audit_report(audit(cells, probabilities=judged(cells)), tmp_path))
-    assert "the same pixels; train and test" in page.text
+    assert "The same pixels; train and test" in page.text
     assert "not at hand" not in page.text
 
 
@@ -195,7 +195,7 @@ def test_a_suspect_label_stands_beside_what_the_picture_looks_like(plain: Audit,
     assert f"<b>{plain.cells.class_names[plain.cells.labels[7]]} <span" in section
     assert "</span> other</span>" in section
     assert str(plain.cells.ids[7]) in section
-    assert "score 0.125" in section
+    assert "Right with probability 0.125" in section
     assert "One picture." in section
 
 

@@ -35,6 +35,26 @@ def test_patients_and_pictures_on_both_sides_are_counted() -> None:
     assert clean["No patient or slide stands in two splits"] == "good"
 
 
+def test_what_corruption_costs_is_told_beside_the_accuracy() -> None:
+    checks = reasons_to_believe({"test": scores(0.97), "stress": {"test": {"stress_score": 0.71}}}, "test", None)
+    costly = next(check for check in checks if check["title"] == "Corruption costs it 26 points")
+    assert costly["kind"] == "care"
+    assert "stress score 0.7100" in costly["text"]
+    assert "does not forecast your hidden test" in costly["text"]
+    steady = {"test": scores(0.97), "stress": {"test": {"stress_score": 0.9}}}
+    assert titles(steady)["It holds under simulated corruption"] == "good"
+    assert not [title for title in titles({"test": scores()}) if "orruption" in title]
+
+
+def test_a_model_no_better_than_one_answer_is_not_praised_for_steadiness() -> None:
+    metrics = {
+        "test": scores(0.2),
+        "baseline": {"class": "neutrophil", "accuracy": 0.2},
+        "stress": {"test": {"stress_score": 0.2}},
+    }
+    assert not [title for title in titles(metrics) if "orruption" in title]
+
+
 def test_rows_that_no_split_uses_do_not_count() -> None:
     table = divided(group=["p", "q", "p", "r"], pixel_hash=list("wxyz"))
     table["split"] = ["unused", "train", "test", "validation"]

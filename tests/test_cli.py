@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import os
 import subprocess
@@ -79,7 +80,8 @@ def test_two_runs_are_compared_on_the_same_pictures(
 def test_the_stress_test_is_printed_and_written(
     command: Command, finished: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hemascope.stress.novelty", functools.partial(novelty, pictures=8, draws=24, own_draws=1))
+    module = importlib.import_module("hemascope.stress")
+    monkeypatch.setattr(module, "novelty", functools.partial(novelty, pictures=8, draws=24, own_draws=1))
     save_npz(draw_cells(24, seed=31, size=32), "fresh.npz")
     assert command("evaluate", finished.folder, "fresh.npz", "--stress", "--out", "stressed") == 0
     told = capsys.readouterr().out
@@ -237,6 +239,12 @@ def test_one_bad_picture_among_good_ones_is_listed_and_the_job_succeeds(
     assert command("train", "cells", "--recipe", recipe_file, "--out", "run", "--epochs", "1") == 0
     removed = pd.read_csv("run/removed.csv")
     assert removed[removed["verdict"] == "unreadable"]["id"].tolist() == ["basophil/broken.png"]
+
+
+def test_a_model_judges_labels(command: Command, finished: Run, drawn: Cells) -> None:
+    save_npz(drawn, "drawn.npz")
+    assert command("audit", "drawn.npz", "--model", finished.folder, "--out", "other") == 0
+    assert pd.read_csv("other/findings.csv")["label_suspect_score"].nunique() > 100
 
 
 def test_an_unknown_class_name_is_mapped_by_hand(command: Command, tmp_path: Path, finished: Run) -> None:

@@ -46,9 +46,10 @@ def test_the_recipes_own_augmentation_is_seen_and_a_far_one_is_not(
 def test_what_one_step_of_several_does_alone_is_seen(drawn: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "corrupt", of_own_draws)
     steps = [Augmentation(name="affine"), Augmentation(name="jitter", magnitude=0.5, probability=0.3)]
-    found = novelty(drawn, steps, ["own", "far"], pictures=8, draws=240, own_draws=2)
+    found = novelty(drawn, steps, ["own", "far"], pictures=8, draws=120, own_draws=2)
     assert found.seen("own")
     assert not found.seen("far")
+    assert found.draws == 120 + 2 * 60
 
 
 def test_to_a_recipe_that_augments_nothing_every_corruption_is_unseen(drawn: Cells) -> None:

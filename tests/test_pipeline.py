@@ -11,13 +11,14 @@ import pytest
 import yaml
 from PIL import Image
 
+from hemascope.augment import FAMILIES
 from hemascope.data import SPLITS, Cells, concatenate
 from hemascope.errors import InputError
 from hemascope.pipeline import prepare, preview, train
 from hemascope.recipe import Recipe
 from hemascope.run import Run
 from hemascope.stress import seed_for
-from hemascope.synthetic import planted
+from hemascope.synthetic import draw_cells, planted
 
 Tiny = Callable[..., Recipe]
 
@@ -103,18 +104,18 @@ def test_resume_of_a_finished_run_trains_no_more(dirty: Cells, tiny: Tiny, tmp_p
         train(dirty, tiny(), tmp_path / "run", resume=True, say=quiet)
 
 
-def test_the_baseline_has_the_balanced_accuracy_of_one_class(dirty: Cells, tiny: Tiny, tmp_path: Path) -> None:
-    run = train(dirty, tiny(backbone="none", stages=[]), tmp_path / "run", say=quiet)
-    assert json.loads(run.metrics.read_text())["test"]["balanced_accuracy"] == pytest.approx(1 / 8)
-
-
-def test_the_whole_stress_test_of_a_run_is_written_and_shown(dirty: Cells, tiny: Tiny, tmp_path: Path) -> None:
-    run = train(dirty, tiny(backbone="none", stages=[]), tmp_path / "run", stress=True, say=quiet)
+def test_the_whole_stress_test_of_the_baseline_is_written_and_shown(dirty: Cells, tiny: Tiny, tmp_path: Path) -> None:
+    recipe = tiny(backbone="none", stages=[], augmentation=[])
+    run = train(dirty, recipe, tmp_path / "run", stress=True, say=quiet)
     names = {path.name for path in run.folder.iterdir()}
     assert names >= {"stress.json", "stress.csv", "stress.parquet"}
     found, metrics = json.loads((run.folder / "stress.json").read_text()), json.loads(run.metrics.read_text())
     assert found["stress_score"] == metrics["stress"]["test"]["stress_score"]
     assert set(metrics["stress"]["test"]) == set(metrics["stress"]["validation"])
+    assert metrics["test"]["balanced_accuracy"] == pytest.approx(1 / 8)
+    assert found["stress_score"] == pytest.approx(metrics["test"]["accuracy"])
+    assert found["medmnist_c"]["loss"] == found["held_out"]["loss"] == 0
+    assert found["mistakes"] == []
     assert found["seed"] == seed_for("test")
     assert {path.stem for path in run.figures.glob("stress_*")} == {
         "stress_medmnist_c", "stress_held_out", "stress_recall", "stress_mistakes",
@@ -138,11 +139,21 @@ def test_classes_that_do_not_occur_are_no_answers(drawn: Cells) -> None:
 
 def test_the_preview_shows_pictures_and_their_variants(dirty: Cells, tiny: Tiny, tmp_path: Path) -> None:
     prepared = prepare(dirty, seed=0, say=quiet)
-    path = preview(prepared, tiny(), tmp_path / "preview.png")
+    path = preview(prepared, tiny(augmentation=[{"name": "stain"}]), tmp_path / "preview.png")
     plain = preview(prepared, tiny(augmentation=[]), tmp_path / "plain.png")
     with Image.open(path) as image, Image.open(plain) as other:
         assert image.size == other.size
         assert np.abs(np.asarray(image).astype(int) - np.asarray(other)).mean() > 0.5
+
+
+def test_the_preview_shows_each_family_by_itself_and_then_all(dirty: Cells, tiny: Tiny, tmp_path: Path) -> None:
+    prepared = prepare(dirty, seed=0, say=quiet)
+    for count in (2, 5, 14):
+        families = [{"name": name, "probability": 0.1} for name in FAMILIES][-count:]
+        path = preview(prepared, tiny(augmentation=families), tmp_path / f"{count}.png")
+        with Image.open(path) as image:
+            assert all(str(family["name"]) in image.info["Description"] for family in families)
+            assert image.info["Description"].endswith("together.")
 
 
 def test_notes_of_reading_are_said_once(dirty: Cells) -> None:
@@ -168,3 +179,23 @@ def test_leaks_stop_the_job_unless_told_to_go_on(dirty: Cells, drawn: Cells, tin
     split = pd.read_csv(run.split)
     assert not split["pixel_hash"].duplicated().any()
     assert (split["split"] == "test").sum() == 5
+
+
+def test_near_copies_stay_on_one_side() -> None:
+    cells = draw_cells(200, seed=9)
+    turned = np.rot90(np.asarray(cells.images[:40]), 1, (1, 2))
+    both = Cells(
+        np.concatenate([np.asarray(cells.images), turned]),
+        np.concatenate([cells.labels, cells.labels[:40]]),
+        cells.class_names,
+        np.arange(240).astype(str),
+        source="turned.npz",
+    )
+    said: list[str] = []
+    prepared = prepare(both, seed=0, say=said.append)
+    assert "leaks: no picture stands on two sides; 40 pairs of near copies stay on one side each" in said
+    assert prepared.cells.split is not None
+    assert np.array_equal(prepared.cells.split[:40], prepared.cells.split[200:])
+    own = replace(both, split=np.array(["train"] * 200 + ["test"] * 40))
+    prepare(own, seed=0, say=said.append)
+    assert any("40 pairs of near copies, 40 of them across its splits" in sentence for sentence in said)

@@ -67,6 +67,15 @@ def scored(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray, dict[str, Any]
     return probabilities, labels, score(probabilities, labels, NAMES)
 
 
+def under_corruption(score: float) -> dict[str, Any]:
+    mixes = {"mild": score + 0.1, "hidden": score, "extreme": score - 0.1}
+    return {
+        "stress_score": score,
+        "stress_score_interval": [score - 0.2, score + 0.15],
+        "mixes": {name: {"accuracy": value, "accuracy_interval": None} for name, value in mixes.items()},
+    }
+
+
 def write_run(run: Path) -> dict[str, Any]:
     """A run folder as training leaves it, small and consistent."""
     run.mkdir()
@@ -82,6 +91,7 @@ def write_run(run: Path) -> dict[str, Any]:
         "files": {"elsewhere.npz": further},
         "warnings": ["pretrained weights could not be had; try `hemascope doctor` or --device cpu"],
         "notes": ["pictures of 28 x 28 were resized to 96 x 96"],
+        "stress": {"validation": under_corruption(0.55), "test": under_corruption(0.6321)},
     }
     (run / "metrics.json").write_text(json.dumps(metrics))
     config = {
@@ -271,6 +281,25 @@ def test_what_is_missing_is_left_out(run: Path) -> None:
     assert page.images == []
 
 
+def test_the_stress_score_stands_on_the_first_screen_with_what_it_is(kept_run: tuple[Path, dict[str, Any]]) -> None:
+    text = Page(kept_run[0] / "report.html").text
+    first = text[: text.index("What the files of this run prove")]
+    assert "Under simulated corruption 63.2% are ( 43.2% to 78.2% with other cells" in first
+    assert "It ranks models: it does not forecast your hidden test." in first
+    assert "Stress score 0.6321 0.432 to 0.782" in first
+    for said in ("mild 0.7321", "hidden 0.6321", "extreme 0.5321", "hemascope evaluate RUN DATA --stress --out DIR"):
+        assert said in text
+
+
+def test_a_run_of_before_the_stress_test_has_no_section_for_it(run: Path) -> None:
+    metrics = json.loads((run / "metrics.json").read_text())
+    del metrics["stress"]
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    text = Page(write_report(run)).text
+    assert "tress score" not in text
+    assert "Under corruption" not in text
+
+
 def test_a_run_without_a_test_says_so(run: Path) -> None:
     metrics = json.loads((run / "metrics.json").read_text())
     del metrics["test"]
@@ -278,6 +307,7 @@ def test_a_run_without_a_test_says_so(run: Path) -> None:
     text = Page(write_report(run)).text
     assert f"{percent(metrics['validation']['accuracy'])} of 90 validation pictures named correctly" in text
     assert "There is no test score" in text
+    assert "Stress score 0.5500" in text
 
 
 def test_a_figure_of_another_name_is_shown_as_well(run: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 from collections.abc import Callable
@@ -8,10 +9,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from hemascope import search
 from hemascope.data import Cells
-from hemascope.pipeline import score_run
 from hemascope.recipe import Recipe
 from hemascope.run import Run
 from hemascope.search import SHARES, compare_recipes, learning_curve, suffices
@@ -57,22 +58,27 @@ def test_validation_and_test_meet_other_corruptions(compared: tuple[Path, pd.Dat
 
 
 def test_the_choice_is_by_the_stress_score_and_not_by_accuracy(
-    dirty: Cells, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    compared: tuple[Path, pd.DataFrame], dirty: Cells, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def praised(run: Run, *args: Any, **options: Any) -> dict[str, Any]:
-        found = score_run(run, *args, **options)
-        found["validation"]["accuracy"] = found["validation"]["balanced_accuracy"] = (
-            0.9 if run.folder.name == "a" else 0.5
-        )
-        found["stress"]["validation"]["stress_score"] = 0.3 if run.folder.name == "a" else 0.4
+    kept = json.loads((compared[0] / "tiny" / "metrics.json").read_text())
+    scores = {"accurate": (0.9, 0.3), "robust": (0.5, 0.4)}
+
+    def scored(run: Run, *args: Any, **options: Any) -> dict[str, Any]:
+        found: dict[str, Any] = copy.deepcopy(kept)
+        accuracy, under = scores[run.folder.name]
+        found["validation"]["accuracy"] = found["validation"]["balanced_accuracy"] = accuracy
+        found["stress"]["validation"]["stress_score"] = under
+        found["stress"]["validation"]["stress_score_interval"] = None
         return found
 
-    monkeypatch.setattr(search, "score_run", praised)
-    recipes = [tiny(name=name, backbone="none", stages=[]) for name in ("a", "b")]
+    monkeypatch.setattr(search, "fit", lambda *args: None)
+    monkeypatch.setattr(search, "score_run", scored)
     said: list[str] = []
-    table = compare_recipes(dirty, recipes, tmp_path / "all", say=said.append)
-    assert table.loc[table["chosen"], "recipe"].item() == "b"
-    assert any("chosen by the stress score on validation rows: b" in sentence for sentence in said)
+    table = compare_recipes(dirty, [tiny(name=name) for name in scores], tmp_path / "all", say=said.append)
+    assert table.loc[table["chosen"], "recipe"].item() == "robust"
+    assert any("chosen by the stress score on validation rows: robust" in sentence for sentence in said)
+    with Image.open(tmp_path / "all" / "leaderboard.png") as image:
+        assert image.info["Description"].startswith("Validation stress score of 2 models, best first: robust 0.4000")
 
 
 def test_the_table_and_its_picture_are_written(compared: tuple[Path, pd.DataFrame]) -> None:

@@ -65,6 +65,41 @@ def test_copies_and_groups_stay_on_one_side() -> None:
         assert set(found.split[labels == label].tolist()) == set(SPLITS)
 
 
+def test_near_copies_come_to_the_side_of_most_or_are_held_out_and_nothing_else_moves() -> None:
+    cells = cells_of(np.repeat([0, 1], 200))
+    hashes = hashes_of(400)
+    plain = np.asarray(split(cells, hashes=hashes).split)
+    near = np.arange(400)
+    training, tested = (np.flatnonzero(plain[:200] == name) for name in ("train", "test"))
+    near[tested[0]] = near[training[0]]
+    near[tested[1]] = near[training[1]] = near[training[2]]
+    together = np.asarray(split(cells, hashes=hashes, near=near).split)
+    assert together[training[0]] == "test"
+    assert together[tested[1]] == "train"
+    moved = [training[0], tested[1]]
+    assert np.array_equal(np.flatnonzero(together != plain), np.sort(moved))
+
+
+def test_a_group_goes_with_its_near_copies() -> None:
+    groups = np.array([f"patient {number // 10}" for number in range(400)])
+    cells = cells_of(np.tile([0, 1], 200), groups)
+    plain = np.asarray(split(cells, hashes=hashes_of(400)).split)
+    near = np.arange(400)
+    one, other = np.flatnonzero(plain == "train")[0], np.flatnonzero(plain == "test")[0]
+    near[other] = near[one]
+    together = np.asarray(split(cells, hashes=hashes_of(400), near=near).split)
+    for patient in np.unique(groups):
+        assert len(np.unique(together[groups == patient])) == 1
+    assert together[one] == together[other]
+
+
+def test_a_class_of_near_copies_alone_is_refused() -> None:
+    cells = cells_of(np.repeat([0, 1], [200, 20]))
+    near = np.minimum(np.arange(220), 200)
+    with pytest.raises(InputError, match=r"'.*' has so many near copies that none"):
+        split(cells, hashes=hashes_of(220), near=near)
+
+
 def test_a_few_large_groups_still_fill_every_split() -> None:
     groups = np.repeat(["a", "b", "c", "d"], 30)
     found = split(cells_of(np.tile([0, 1, 2], 40), groups), hashes=hashes_of(120))

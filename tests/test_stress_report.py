@@ -78,7 +78,7 @@ def test_every_family_and_mix_is_on_the_page(page: str, found: Stress) -> None:
 def test_what_was_trained_on_is_grey(page: str) -> None:
     grey = re.findall(r'<tr class="grey"><th scope="row">(\w+)', page)
     assert sorted(grey) == ["fog", "jpeg"]
-    assert "Below 40%" in words(page)
+    assert "Up to 40%" in words(page)
 
 
 def test_all_figures_are_embedded_and_names_stay_text(page: str) -> None:
@@ -122,5 +122,8 @@ def test_the_page_needs_nothing_but_its_folder(found: Stress, tmp_path: Path) ->
     (tmp_path / "stress.json").write_text(json.dumps(kept))
     text = words(write_stress_page(tmp_path).read_text(encoding="utf-8"))
     assert "trained on" not in text
+    nothing = {"threshold": 0.0, "draws": 0, "pictures": 16, "families": {}}
+    (tmp_path / "stress.json").write_text(json.dumps({**kept, "novelty": nothing}))
+    assert "all families are unseen to it" in words(write_stress_page(tmp_path).read_text(encoding="utf-8"))
     assert "Unseen" not in text
     assert render("base.html.j2", {"title": "x", "version": "1"})

@@ -212,7 +212,7 @@ def audit(
         Path | None, typer.Option(help="A CSV of pixel_hash, decision (keep, drop, relabel) and label, for --apply.")
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(help="A run that was trained on other pictures, to judge labels.")
+        Path | None, typer.Option(help="A run to judge labels by; pictures that made it are not judged.")
     ] = None,
     outlier: Annotated[
         list[str] | None,
@@ -227,6 +227,8 @@ def audit(
     crop: Crop = None,
 ) -> None:
     """Find what is wrong with a set of pictures: copies, leaks, non-cells, outliers, wrong labels, shortcuts."""
+    import numpy as np
+
     from hemascope import audit as auditing
     from hemascope.audit import apply as write_cleaned
     from hemascope.audit import read_decisions
@@ -234,7 +236,7 @@ def audit(
     from hemascope.audit.outliers import OutlierThresholds
     from hemascope.audit_report import write_audit_report
     from hemascope.files import new_folder
-    from hemascope.predict import probabilities_for
+    from hemascope.predict import opinions_of
 
     if out is not None:
         new_folder(out)
@@ -246,7 +248,7 @@ def audit(
         check_places(data, apply)
     cells = _load(data, class_map, group_by, crop)
     others = [_load(path, class_map, None, crop) for path in against or ()]
-    given = None if model is None else probabilities_for(model, cells)
+    given = None if model is None else opinions_of(model, cells)
     found = auditing(
         cells,
         against=others,
@@ -254,6 +256,10 @@ def audit(
         thresholds=thresholds,
         say=lambda sentence: print(sentence, file=sys.stderr),
     )
+    if given is not None and (silent := int(np.isnan(given).any(axis=1).sum())):
+        print(
+            f"! {silent:,} pictures made {model}, or are of a class that it does not know: it judges no label of them."
+        )
     for finding in found.sentences:
         print(f"{'!' if finding.care else ' '} {finding.sentence}")
     if out is not None:

@@ -37,7 +37,8 @@ Singles = NDArray[np.float32]
 SIDE = 96
 """Larger pictures are measured at this side, so that a blur of one pixel is the same in every set."""
 PICTURES = 16
-DRAWS = 1024
+DRAWS = 512
+"""Of all of a recipe's steps in their order; each step alone gets half as many, however many steps there are."""
 OWN_DRAWS = 3
 """Of each family at each severity."""
 SEEN = 0.95
@@ -114,13 +115,12 @@ def novelty(
         # Beyond a standard deviation only the logarithm grows, so that one loud change does not drown all others.
         return np.asarray(np.arcsinh((features(changed).mean(0) - middle)[used] / spread[used]) / np.sqrt(used.sum()))
 
-    ways = _ways(augmentation)
-    places = [place(images)]
-    for at, steps in enumerate(ways):
-        each = range(at, draws, len(ways))
-        places += [place(_augmented(images, steps, word(seed, 0, draw, "novelty"), draw)) for draw in each]
-    points = np.array(places)
-    origin = np.concatenate([[-1], *(np.full(len(range(at, draws, len(ways))), at) for at in range(len(ways)))])
+    places, ways = [place(images)], [-1]
+    for way, steps in enumerate(_ways(augmentation)):
+        for draw in range(draws if way == 0 else draws // 2):
+            places.append(place(_augmented(images, steps, word(seed, way, draw, "novelty"), draw)))
+            ways.append(way)
+    points, origin = np.array(places), np.array(ways)
     shares, shifts = {}, {}
     for name in FAMILIES if families is None else families:
         own = np.array(

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemascope import figures
-from hemascope.audit.copies import leaks
+from hemascope.audit.copies import copy_groups, leaks
+from hemascope.audit.near_copies import near_copies, near_copy_groups
 from hemascope.audit.shape import shape_of_set
 from hemascope.clean import clean, mean_pixels
 from hemascope.data import NO_GROUPS_NOTE, Cells, load, pixel_hashes
@@ -150,11 +151,14 @@ def prepare(
         say(note)
     cleaned, removed = clean(cells, hashes=found_hashes)
     say(_cleaning_sentence(found, cleaned, removed))
-    say(_leak_sentence(found, found_hashes, further, allow_leaks))
-    say("; ".join(finding.sentence for finding in shape_of_set(cleaned) if finding.name in ("pictures", "imbalance")))
+    leaked = _leak_sentence(found, found_hashes, further, allow_leaks)
     kept = np.flatnonzero(np.isin(found.ids, cleaned.ids))
+    pairs = near_copies(cleaned, hashes=found_hashes[kept])
+    near = near_copy_groups(copy_groups(found_hashes[kept]), pairs)
+    say("; ".join([leaked, *_near_sentence(cleaned, pairs)]))
+    say("; ".join(finding.sentence for finding in shape_of_set(cleaned) if finding.name in ("pictures", "imbalance")))
     names = tuple(name for name, count in cleaned.class_counts().items() if count)
-    cells = split(cleaned.with_classes(names), seed=seed, hashes=found_hashes[kept])
+    cells = split(cleaned.with_classes(names), seed=seed, hashes=found_hashes[kept], near=near)
     assert cells.split is not None
     counts = {name: int((cells.split == name).sum()) for name in dict.fromkeys(cells.split.tolist())}
     say("rows: " + ", ".join(f"{counts[name]:,} {name}" for name in sorted(counts, key=lambda name: -counts[name])))
@@ -177,6 +181,17 @@ def _leak_sentence(cells: Cells, hashes: NDArray[np.uint64], further: Cells | No
     raise InputError(
         f"{told}; look at them with hemascope audit (--against), take them out, or go on without them by --allow-leaks."
     )
+
+
+def _near_sentence(cells: Cells, pairs: pd.DataFrame) -> list[str]:
+    """What becomes of near copies, in a sentence; none where there are none."""
+    if not len(pairs):
+        return []
+    told = f"{len(pairs):,} pair{'' if len(pairs) == 1 else 's'} of near copies"
+    ends = pairs["row"].to_numpy(), pairs["other_row"].to_numpy()
+    if cells.split is not None and (across := int((cells.split[ends[0]] != cells.split[ends[1]]).sum())):
+        return [f"{told}, {across:,} of them across its splits: look at them with hemascope audit"]
+    return [f"{told} stay on one side each"]
 
 
 def fit(prepared: Prepared, recipe: Recipe, run: Run, options: Options, say: Say = print) -> None:
@@ -301,7 +316,7 @@ def score_run(
 
 
 def preview(prepared: Prepared, recipe: Recipe, path: Path, *, seed: int = 0) -> Path:
-    """Draw what a recipe's augmentation does to some training pictures, one row of variants each."""
+    """Draw what a recipe's augmentation does to a training picture of each class: each family by itself, then all."""
     from hemascope.augment import augment
 
     training = prepared.cells.in_split("train")
@@ -309,11 +324,16 @@ def preview(prepared: Prepared, recipe: Recipe, path: Path, *, seed: int = 0) ->
         [np.flatnonzero(training.labels == label)[0] for label in np.unique(training.labels)][:PREVIEW_ROWS], np.int64
     )
     originals = np.asarray(training.images[rows])
-    variants = [
-        augment(originals, rows, recipe.augmentation, seed=seed, epoch=epoch) for epoch in range(PREVIEW_VARIANTS)
-    ]
+    families = recipe.augmentation
+    shown = [(str(step.name), [step.model_copy(update={"probability": 1.0})]) for step in families if len(families) > 1]
+    repeats = 2 if len(shown) <= 3 else 1
+    columns = [column for column in shown for _ in range(repeats)]
+    together = " and ".join(step.name for step in families) if len(families) < 2 else "together"
+    columns += [(together or "nothing", list(families))] * (PREVIEW_VARIANTS if not shown else 3)
+    variants = [augment(originals, rows, steps, seed=seed, epoch=epoch) for epoch, (_, steps) in enumerate(columns)]
     names = [training.class_names[label] for label in training.labels[rows]]
-    return figures.augmentation_grid(path, originals, np.stack(variants, axis=1), names)
+    titles = [title for title, _ in columns]
+    return figures.augmentation_grid(path, originals, np.stack(variants, axis=1), names, titles)
 
 
 def _draw(

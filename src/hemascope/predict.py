@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hemascope.data import Cells, find_pictures, load, load_pictures
+from hemascope.data import Cells, find_pictures, load, load_pictures, pixel_hashes
 from hemascope.data.load import READERS
+from hemascope.errors import InputError
 from hemascope.progress import Progress
-from hemascope.runtime import Model, load_model
+from hemascope.runtime import Model, load_model, training_hashes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,6 +75,24 @@ def probabilities_for(model: str | Path | Model, cells: Cells) -> NDArray[np.flo
     found = np.zeros((len(cells), len(cells.class_names)), np.float32)
     found[:, places] = _probabilities(model, cells)[:, known]
     return np.asarray(found / np.maximum(found.sum(axis=1, keepdims=True), 1e-9), np.float32)
+
+
+def opinions_of(model: str | Path, cells: Cells) -> NDArray[np.float32]:
+    """The same, to judge labels by: NaN (a row) for pictures that made the model, and of classes that it does not know.
+
+    Raises InputError when none is left.
+    """
+    known = load_model(model)
+    found = probabilities_for(known, cells)
+    made_it = np.isin(pixel_hashes(cells), np.array(sorted(training_hashes(model) or ()), np.uint64))
+    foreign = ~np.isin(np.array([*cells.class_names, ""])[cells.labels], [*known.class_names, ""])
+    if (made_it | foreign).all():
+        raise InputError(
+            f"{model}: {int(made_it.sum()):,} of the {len(cells):,} pictures of {cells.source} made this model and "
+            "it knows the class of none of the rest, so that it can judge no label; leave --model out."
+        )
+    found[made_it | foreign] = np.nan
+    return found
 
 
 def _probabilities(model: Model, cells: Cells) -> NDArray[np.float32]:

@@ -31,7 +31,7 @@ class Augmentation(Part):
     """One family of augmentation, drawn anew for every picture."""
 
     name: AugmentationName = Field(description="The family.")
-    magnitude: float = Field(0.5, ge=0, le=1, description="How strong, from 0 (nothing) to 1.")
+    magnitude: float = Field(0.5, ge=0, le=1, description="How strong, from 0 to 1; what 1 is depends on the family.")
     probability: float = Field(1.0, ge=0, le=1, description="The share of the pictures that it touches.")
 
 

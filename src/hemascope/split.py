@@ -23,13 +23,16 @@ def split(
     seed: int = 0,
     fractions: Mapping[str, float] = FRACTIONS,
     hashes: NDArray[Any] | None = None,
+    near: NDArray[np.int64] | None = None,
 ) -> Cells:
     """The same cells with `split` filled: one of "train", "validation", "calibration", "test" for each row.
 
     Stratified by class and decided by the seed. All exact copies of a picture (`hashes`, (n,), computed when not
-    given) and all pictures of a group (`cells.groups`) stand on one side. A split that the source brought is kept;
-    what it lacks of validation and calibration rows is cut from its training rows, and test rows too when it has
-    none. Raises InputError when there is one class only, or too few pictures of a class to stand in every split.
+    given) and all pictures of a group (`cells.groups`) stand on one side. near: (n,), equal for near copies, as
+    `near_copy_groups` gives them; they are then brought to the side where most of them stand, the one held out
+    longest when several have as many, and the rest of the split stays as it is without. A split that the source brought
+    is kept; what it lacks of validation and calibration rows is cut from its training rows, and test rows too when it
+    has none. Raises InputError when there is one class only, or too few pictures of a class to stand in every split.
     """
     _check(cells)
     units = _units(cells, pixel_hashes(cells) if hashes is None else hashes)
@@ -45,6 +48,8 @@ def split(
         assigned[assigned == "train"] = ""
     free = np.flatnonzero(assigned == "")
     assigned[free] = _assign(units[free], cells.labels[free], wanted, seed, cells)
+    if near is not None:
+        assigned[free] = _brought_together(assigned[free], _joined(units[free], near[free]), cells.take(free))
     return replace(cells, split=assigned)
 
 
@@ -73,20 +78,48 @@ def _units(cells: Cells, hashes: NDArray[Any]) -> NDArray[np.int64]:
 
     Units are numbered by their first row, so that the split does not depend on how pixels are hashed.
     """
+    units = np.unique(hashes, return_inverse=True)[1].astype(np.int64)
+    if cells.groups is not None:
+        units = _joined(units, cells.groups)
+    _, first, inverse = np.unique(units, return_index=True, return_inverse=True)
+    return first[inverse].astype(np.int64)
+
+
+def _joined(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.int64]:
+    """A number for each row; rows that are equal in one or the other, directly or through others, share it."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    count = len(cells)
-    units = np.unique(hashes, return_inverse=True)[1].astype(np.int64)
-    if cells.groups is not None:
-        by_group = np.unique(cells.groups, return_inverse=True)[1]
-        rows = np.arange(count)
-        sources = np.concatenate([rows, rows])
-        targets = np.concatenate([count + units, 2 * count + by_group])
-        graph = coo_array((np.ones(2 * count, np.int8), (sources, targets)), shape=(3 * count, 3 * count))
-        units = connected_components(graph, directed=False)[1][:count].astype(np.int64)
-    _, first, inverse = np.unique(units, return_index=True, return_inverse=True)
-    return first[inverse].astype(np.int64)
+    count = len(one)
+    rows = np.arange(count)
+    sources = np.concatenate([rows, rows])
+    places = [np.unique(values, return_inverse=True)[1].reshape(-1) for values in (one, other)]
+    targets = np.concatenate([count + places[0], 2 * count + places[1]])
+    graph = coo_array((np.ones(2 * count, np.int8), (sources, targets)), shape=(3 * count, 3 * count))
+    return np.asarray(connected_components(graph, directed=False)[1][:count], np.int64)
+
+
+def _brought_together(assigned: NDArray[np.str_], group: NDArray[np.int64], cells: Cells) -> NDArray[np.str_]:
+    """The same sides, but each group on one: where most of it stands, the last of SPLITS when several have as many.
+
+    Held out, since the training rows are many and lose little by it.
+
+    Raises InputError when a class would be left without a picture on a side where it had some.
+    """
+    side = np.select([assigned == name for name in SPLITS], list(range(len(SPLITS))))
+    _, number = np.unique(group, return_inverse=True)
+    counts = np.zeros((number.max(initial=-1) + 1, len(SPLITS)), np.int64)
+    np.add.at(counts, (number, side), 1)
+    most = len(SPLITS) - 1 - counts[:, ::-1].argmax(axis=1)
+    together: NDArray[np.str_] = np.asarray(SPLITS, assigned.dtype)[most[number]]
+    for label, name in enumerate(cells.class_names):
+        mine = cells.labels == label
+        if gone := sorted(set(assigned[mine].tolist()) - set(together[mine].tolist())):
+            raise InputError(
+                f"{cells.source}: class '{name}' has so many near copies that none of its cells is left for "
+                f"{gone[0]}; give more different ones, or leave the class out."
+            )
+    return together
 
 
 def _assign(

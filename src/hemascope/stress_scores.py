@@ -199,6 +199,7 @@ def summary(scores: Mapping[str, Any]) -> str:
         lines.append((f"mix {name}", f"accuracy {mix['accuracy']:.4f}{_between(mix['accuracy_interval'])}"))
     if "stress_score" in scores:
         lines.append(("stress score", f"{scores['stress_score']:.4f}{_between(scores['stress_score_interval'])}"))
+        lines.append(("", "it ranks models; it does not forecast your hidden test"))
     width = max(len(title) for title, _ in lines) + 3
     return "\n".join(f"{title:<{width}}{text}" for title, text in lines)
 

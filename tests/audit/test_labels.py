@@ -146,4 +146,4 @@ def test_bad_probabilities_are_told() -> None:
     with pytest.raises(InputError, match=r"shape \(30, 2\), expected \(30, 3\)"):
         find_label_suspects(cells, np.full((30, 2), 0.5))
     with pytest.raises(InputError, match="below 0 or not finite"):
-        find_label_suspects(cells, np.full((30, 3), np.nan))
+        find_label_suspects(cells, np.full((30, 3), np.inf))

@@ -74,8 +74,9 @@ def audit(
     """Look for everything that is wrong with a set of pictures before anything learns from it.
 
     against: other sets in which none of these pictures should stand. probabilities: (n, classes), what a model that
-    was trained on none of these pictures says; without it the labels are judged by cross-validation on quick
-    features. thresholds: when a picture counts as an outlier. say: told what is done while it is done.
+    was trained on none of these pictures says, a row of NaN where it has no say; without it the labels are judged by
+    cross-validation on quick features. thresholds: when a picture counts as an outlier. say: told what is done while
+    it is done.
 
     Nothing is changed, and nothing is dropped: `apply` does that when the user asks for it.
     """

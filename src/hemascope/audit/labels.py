@@ -104,7 +104,8 @@ def find_label_suspects(
     """Say which labels are more likely wrong than right.
 
     probabilities: (n, classes), out of sample: from `out_of_sample_probabilities`, or from a model that was trained on
-    none of these pictures. learn: bool (n,), the rows that are judged, all that have a label when it is None.
+    none of these pictures; a row of NaN is not judged. learn: bool (n,), the rows that are judged, all that have a
+    label when it is None.
 
     Two estimates must agree. Confident learning (Northcutt et al., Confident learning: estimating uncertainty in
     dataset labels, 2021, by cleanlab) counts for each class the labels whose probability for another class exceeds
@@ -124,9 +125,10 @@ def find_label_suspects(
     expected = (len(cells), len(cells.class_names))
     if probabilities.shape != expected:
         raise InputError(f"the probabilities have shape {probabilities.shape}, expected {expected}, a column a class.")
-    if not (np.isfinite(probabilities).all() and (probabilities >= 0).all()):
+    known = ~np.isnan(probabilities).any(axis=1)
+    if not (np.isfinite(probabilities[known]).all() and (probabilities[known] >= 0).all()):
         raise InputError("the probabilities hold values below 0 or not finite; give those of a softmax.")
-    judged = judged_rows(cells.labels, len(cells.class_names)) & (True if learn is None else learn)
+    judged = known & judged_rows(cells.labels, len(cells.class_names)) & (True if learn is None else learn)
     present, given = np.unique(cells.labels[judged], return_inverse=True)
     score = np.ones(len(cells))
     suspect = np.zeros(len(cells), bool)

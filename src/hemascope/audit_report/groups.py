@@ -177,7 +177,7 @@ def _singles(audit: Audit, issue: str, title: str, about: str) -> Section:
     suspect = issue == "label_suspect"
     groups = [
         Group(
-            f"score {row[f'{issue}_score']:.3f}" if suspect else shortened(row["reason"]),
+            f"right with probability {row[f'{issue}_score']:.3f}" if suspect else shortened(row["reason"]),
             (_shown(audit.cells, place, suggested=row["suggested_label"] if suspect else ""),),
         )
         for place, row in zip(found.index, records(found.head(MOST_GROUPS[issue])), strict=False)

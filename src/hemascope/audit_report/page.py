@@ -57,7 +57,7 @@ def write_audit_report(audit: Audit, folder: Path, against: Sequence[Cells] = ()
         "findings": [
             {
                 "kind": "care" if finding.care else "know",
-                "name": finding.name.replace("_", " ").capitalize(),
+                "name": ISSUE_NAMES.get(finding.name, finding.name).capitalize(),
                 "number": f"{finding.number:,.0f}" if float(finding.number).is_integer() else f"{finding.number:.2f}",
                 "text": _as_sentence(finding.sentence),
                 "section": finding.name if finding.name in {section.issue for section in sections} else "",

@@ -6,6 +6,7 @@ torch on tensors and their device (`on_tensors`), to the same grey levels. `augm
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from hemascope.augment import colour, cover, geometry, mixing, quality
 from hemascope.augment import randaugment as policies
-from hemascope.augment.plan import Plan, placed
+from hemascope.augment.plan import Blend, Paste, Plan, divided, placed
 from hemascope.draws import Draw
 from hemascope.recipe import Augmentation
 
@@ -84,13 +85,16 @@ FAMILIES: Mapping[str, Family] = {
     "cutout": Family(cover.cutout, "a square of up to half the side"),
     "grid-mask": Family(cover.grid_mask, "a quarter of the picture is covered"),
     "bubbles": Family(cover.bubbles, "up to four bubbles of up to 18 % of the side as the radius"),
-    "deposits": Family(cover.deposits, "up to eight grains of up to 5 % of the side as the radius"),
+    "deposits": Family(cover.deposits, "up to eight grains of up to 7 % of the side as the radius"),
     "mixup": Family(mixing.mixup, "up to half of another picture, and of its label"),
     "cutmix": Family(mixing.cutmix, "up to half the area from another picture, and that share of its label"),
 }
 """The sentence says what magnitude 1 is; a smaller one is in proportion, and a draw goes up to it."""
 
 MIXING = ("mixup", "cutmix")
+
+FEWEST = 16
+"""Pictures that are worth a thread."""
 
 _Numbered = tuple[int, Augmentation]
 
@@ -125,10 +129,13 @@ def augment(
 
     pictures: a NumPy array uint8 (n, h, w, 3), or a tensor (n, 3, h, w) on any device, uint8 or float in 0 to 255,
     which is rounded to whole grey levels. rows: int64 (n,), the number of each picture in the training set; with seed
-    and epoch it decides the draw. threads: that share an array; 0: as many as there are cores.
+    and epoch it decides the draw. threads: that share an array; 0: as many as there are cores, when there is enough to
+    do.
     """
     if isinstance(pictures, np.ndarray):
-        return _on_cpu(pictures, rows, steps, seed, epoch, threads or _cores())
+        height, width = pictures.shape[1:3]
+        plan = plan_of(rows, enumerate(steps), (height, width), seed=seed, epoch=epoch)
+        return _on_cpu(pictures, plan, threads or min(_cores(), -(-len(pictures) // FEWEST)))
     import torch
 
     from hemascope.augment import on_tensors
@@ -152,32 +159,29 @@ def label_weights(
     return mixing.label_weights(plan_of(rows, mixing_steps, shape, seed=seed, epoch=epoch), len(rows), shape)
 
 
-def _on_cpu(
-    pictures: NDArray[np.uint8],
-    rows: NDArray[np.int64],
-    steps: Sequence[Augmentation],
-    seed: int,
-    epoch: int,
-    threads: int,
-) -> NDArray[np.uint8]:
+def _on_cpu(pictures: NDArray[np.uint8], plan: Plan, threads: int) -> NDArray[np.uint8]:
     from hemascope.augment import on_cpu
 
     changed = np.array(pictures, order="C")
-    height, width = changed.shape[1:3]
-    bounds = np.linspace(0, len(rows), threads + 1).astype(int).tolist()
-    parts = [slice(low, high) for low, high in itertools.pairwise(bounds) if high > low]
-    for mixes, group in itertools.groupby(enumerate(steps), lambda numbered: numbered[1].name in MIXING):
-        own = list(group)
-
-        def work(part: slice, own: Sequence[_Numbered] = own) -> None:
-            on_cpu.carry_out(plan_of(rows[part], own, (height, width), seed=seed, epoch=epoch), changed[part])
-
-        if mixes or len(parts) <= 1:
-            work(slice(None))
-        else:
-            with ThreadPoolExecutor(len(parts)) as pool:
-                list(pool.map(work, parts))
+    bounds = np.linspace(0, len(changed), min(threads, len(changed)) + 1).astype(int).tolist()
+    for mixes, group in itertools.groupby(plan, lambda operation: isinstance(operation, Blend | Paste)):
+        operations = list(group)
+        if mixes or len(bounds) <= 2:
+            on_cpu.carry_out(operations, changed)
+            continue
+        shares = [changed[low:high] for low, high in itertools.pairwise(bounds)]
+        (first, here), *others = zip(divided(operations, bounds), shares, strict=True)
+        waiting = [_pool(os.getpid(), threads).submit(on_cpu.carry_out, part, share) for part, share in others]
+        on_cpu.carry_out(first, here)
+        for done in waiting:
+            done.result()
     return changed
+
+
+@functools.cache
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+    """What works beside the thread that calls. Threads are not inherited by a fork: each process has its own."""
+    return ThreadPoolExecutor(threads - 1, "augment")
 
 
 def _cores() -> int:

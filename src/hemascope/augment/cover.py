@@ -34,10 +34,10 @@ def grid_mask(rows: Indices, draw: Draw, magnitude: float, shape: Shape) -> Plan
 def bubbles(rows: Indices, draw: Draw, magnitude: float, shape: Shape) -> Plan:
     """Bubbles of air in the mounting medium: a dark rim, a paler inside and a bright spot."""
     values = draw.uniform(rows, "bubbles", 1 + 4 * MOST_BUBBLES)
-    count = 1 + np.floor(values[:, 0] * magnitude * MOST_BUBBLES)
+    count = np.ceil(values[:, 0] * magnitude * MOST_BUBBLES)
     rim, inside, spot = (np.zeros((len(rows), *shape)) for _ in range(3))
     x, y = _pixels(shape)
-    for number in range(min(int(count.max(initial=0)), MOST_BUBBLES)):
+    for number in range(int(count.max(initial=0))):
         top, left, size, light = values[:, 1 + 4 * number : 5 + 4 * number].T[:, :, None, None]
         shown = (count > number)[:, None, None]
         radius = (0.05 + 0.13 * size * magnitude) * min(shape)
@@ -60,10 +60,10 @@ def bubbles(rows: Indices, draw: Draw, magnitude: float, shape: Shape) -> Plan:
 def deposits(rows: Indices, draw: Draw, magnitude: float, shape: Shape) -> Plan:
     """Precipitate of stain: small dark grains of uneven outline, anywhere on the slide."""
     values = draw.uniform(rows, "deposits", 3 + 5 * MOST_DEPOSITS)
-    count = 1 + np.floor(values[:, 0] * magnitude * MOST_DEPOSITS)
+    count = np.ceil(values[:, 0] * magnitude * MOST_DEPOSITS)
     cover = np.zeros((len(rows), *shape))
     x, y = _pixels(shape)
-    for number in range(min(int(count.max(initial=0)), MOST_DEPOSITS)):
+    for number in range(int(count.max(initial=0))):
         top, left, size, phase, waves = values[:, 3 + 5 * number : 8 + 5 * number].T[:, :, None, None]
         right, down = x - left * shape[1], y - top * shape[0]
         uneven = 1 + 0.25 * np.sin((2 + np.floor(waves * 3)) * np.arctan2(down, right) + 2 * np.pi * phase)

@@ -10,12 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemascope.augment import plan as plans
-from hemascope.augment.plan import DENSITIES, NUDGE, QUANTILES, Plan, nearest
+from hemascope.augment.plan import DENSITIES, QUANTILES, TRUNCATED, Plan, nearest
 from hemascope.draws import stream
 
 Pictures = NDArray[np.uint8]
-
-_SMOOTHING = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13
 
 
 def carry_out(plan: Plan, pictures: Pictures) -> None:
@@ -28,14 +26,11 @@ def _warp(operation: plans.Warp, pictures: Pictures) -> None:
     height, width = pictures.shape[1:3]
     flags = cv2.WARP_INVERSE_MAP | (cv2.INTER_LINEAR if operation.smooth else cv2.INTER_NEAREST)
     border = cv2.BORDER_REFLECT if operation.fill == "reflect" else cv2.BORDER_CONSTANT
-    whole = _whole_shifts(operation) if operation.fill == "black" else [None] * len(operation.where)
     # Linear interpolation is twice as fast on four channels as on three.
     wide = np.empty((height, width, 4), np.uint8)
-    for place, matrix, shift in zip(operation.where.tolist(), operation.matrices, whole, strict=True):
+    for place, matrix in zip(operation.where.tolist(), operation.matrices, strict=True):
         picture = pictures[place]
-        if shift is not None:
-            _shift(picture, *shift)
-        elif operation.smooth:
+        if operation.smooth:
             cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA, dst=wide)
             moved = cv2.warpAffine(wide, matrix, (width, height), flags=flags, borderMode=border)
             cv2.cvtColor(moved, cv2.COLOR_RGBA2RGB, dst=picture)
@@ -43,22 +38,13 @@ def _warp(operation: plans.Warp, pictures: Pictures) -> None:
             pictures[place] = cv2.warpAffine(picture, matrix, (width, height), flags=flags, borderMode=border)
 
 
-def _whole_shifts(operation: plans.Warp) -> list[tuple[int, int] | None]:
-    """For each picture the (right, down) by which it is read, where that is a whole number of pixels and no more."""
-    matrices = operation.matrices
-    offsets = np.round(matrices[:, :, 2])
-    whole = (matrices[:, :, :2] == np.eye(2)).all((1, 2)) & (np.abs(matrices[:, :, 2] - offsets) < 2 * NUDGE).all(1)
-    return [
-        (right, down) if is_whole else None
-        for is_whole, (right, down) in zip(whole.tolist(), offsets.astype(int).tolist(), strict=True)
-    ]
-
-
-def _shift(picture: Pictures, right: int, down: int) -> None:
-    height, width = picture.shape[:2]
-    part = picture[max(down, 0) : max(height + down, 0), max(right, 0) : max(width + right, 0)].copy()
-    picture[:] = 0
-    picture[max(-down, 0) : max(height - down, 0), max(-right, 0) : max(width - right, 0)] = part
+def _shift(operation: plans.Shift, pictures: Pictures) -> None:
+    height, width = pictures.shape[1:3]
+    for place, (right, down) in zip(operation.where.tolist(), operation.moves.tolist(), strict=True):
+        picture = pictures[place]
+        part = picture[max(-down, 0) : max(height - down, 0), max(-right, 0) : max(width - right, 0)].copy()
+        picture[:] = 0
+        picture[max(down, 0) : max(height + down, 0), max(right, 0) : max(width + right, 0)] = part
 
 
 def _turn(operation: plans.Turn, pictures: Pictures) -> None:
@@ -85,34 +71,36 @@ def _look_up_all(where: NDArray[np.int64], tables: NDArray[np.uint8], pictures: 
 
 
 def _autocontrast(operation: plans.Autocontrast, pictures: Pictures) -> None:
-    levels = np.arange(256)
-    present = _histograms(operation.where, pictures) > 0
-    dark = np.where(present, levels, 255).min(2, keepdims=True)
-    bright = np.where(present, levels, 0).max(2, keepdims=True)
-    flat = bright == dark
-    # The fraction is cut off, as torchvision does.
-    stretched = (levels - np.where(flat, 0, dark)) * (255 / np.where(flat, 255, bright - dark)) + 1e-4
-    _look_up_all(operation.where, np.clip(stretched, 0, 255).astype(np.uint8), pictures)
+    where = operation.where.tolist()
+    ends = np.array([[cv2.minMaxLoc(plane)[:2] for plane in cv2.split(pictures[place])] for place in where])
+    dark, span = ends[:, :, 0], ends[:, :, 1] - ends[:, :, 0]
+    scale = np.where(span > 0, 255 / np.maximum(span, 1), 1.0)
+    matrices = np.zeros((len(where), 3, 4))
+    matrices[:, [0, 1, 2], [0, 1, 2]] = scale
+    matrices[:, :, 3] = np.where(span > 0, -dark * scale, 0.0) + TRUNCATED
+    for place, matrix in zip(where, matrices, strict=True):
+        cv2.transform(pictures[place], matrix, dst=pictures[place])
 
 
 def _equalise(operation: plans.Equalise, pictures: Pictures) -> None:
-    levels = np.arange(256)
     counts = _histograms(operation.where, pictures)
-    brightest = np.where(counts > 0, levels, 0).max(2, keepdims=True)
-    # Pillow's rule: the pixels of the brightest level do not count.
+    brightest = 255 - np.argmax(counts[:, :, ::-1] > 0, axis=2, keepdims=True)
+    # Pillow's rule: the pixels of the brightest level do not count. Floats divide such small numbers exactly.
     step = (counts.sum(2, keepdims=True) - np.take_along_axis(counts, brightest, 2)) // 255
     before = counts.cumsum(2) - counts
-    table = np.clip((before + step // 2) // np.maximum(step, 1), 0, 255)
-    _look_up_all(operation.where, np.where(step > 0, table, levels).astype(np.uint8), pictures)
+    tables = np.minimum((before + step // 2) / np.maximum(step, 1), 255).astype(np.uint8)
+    tables[step[:, :, 0] == 0] = np.arange(256)
+    _look_up_all(operation.where, tables, pictures)
 
 
-def _histograms(where: NDArray[np.int64], pictures: Pictures) -> NDArray[np.int64]:
-    """How many pixels of each picture have each grey level: int64 (k, 3, 256)."""
-    counts = np.empty((len(where), 3, 256), np.int64)
-    for at, place in enumerate(where.tolist()):
-        for channel in range(3):
-            counts[at, channel] = np.ravel(cv2.calcHist([pictures[place]], [channel], None, [256], [0, 256]))
-    return counts
+def _histograms(where: NDArray[np.int64], pictures: Pictures) -> NDArray[np.float32]:
+    """How many pixels of each picture have each grey level: float32 (k, 3, 256)."""
+    counts = [
+        cv2.calcHist([pictures[place]], [channel], None, [256], [0, 256])
+        for place in where.tolist()
+        for channel in range(3)
+    ]
+    return np.reshape(np.asarray(counts, np.float32), (len(where), 3, 256))
 
 
 def _colour(operation: plans.Colour, pictures: Pictures) -> None:
@@ -132,8 +120,8 @@ def _sharpen(operation: plans.Sharpen, pictures: Pictures) -> None:
         return
     for place, factor in zip(operation.where.tolist(), operation.factors.tolist(), strict=True):
         picture = pictures[place]
-        smoothed = cv2.filter2D(picture, -1, _SMOOTHING)
-        blended = cv2.addWeighted(picture, factor, smoothed, 1 - factor, operation.shift)
+        own, around = plans.sharpening_weights(factor)
+        blended = cv2.addWeighted(picture, own, cv2.blur(picture, (3, 3)), around, operation.shift)
         picture[1:-1, 1:-1] = blended[1:-1, 1:-1]
 
 
@@ -200,17 +188,16 @@ def _pixelate(operation: plans.Pixelate, pictures: Pictures) -> None:
 
 def _mix(operation: plans.Mix, pictures: Pictures) -> None:
     width = operation.weights.shape[1] - 1
-    count = len(operation.where)
-    copies = pictures[np.tile(operation.where, width)]
+    copies = pictures[np.repeat(operation.where, width)]
     carry_out(operation.plan, copies)
     # A running mean in which each copy takes its share of the weight so far, as OpenCV accumulates.
     sums = np.maximum(operation.weights.cumsum(1), 1e-12)
-    shares = (operation.weights / sums).tolist()
+    shares = (operation.weights / sums)[:, 1:].ravel().tolist()
     total = np.empty(pictures.shape[1:], np.float32)
     for at, place in enumerate(operation.where.tolist()):
         np.copyto(total, pictures[place])
-        for chain in range(width):
-            cv2.accumulateWeighted(copies[chain * count + at], total, shares[at][chain + 1])
+        for chain in range(at * width, (at + 1) * width):
+            cv2.accumulateWeighted(copies[chain], total, shares[chain])
         cv2.convertScaleAbs(total, dst=pictures[place])
 
 
@@ -229,6 +216,7 @@ def _paste(operation: plans.Paste, pictures: Pictures) -> None:
 
 _APPLY: Mapping[type[Any], Callable[[Any, Pictures], None]] = {
     plans.Warp: _warp,
+    plans.Shift: _shift,
     plans.Turn: _turn,
     plans.Table: _table,
     plans.Autocontrast: _autocontrast,

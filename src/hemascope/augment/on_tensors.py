@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.functional import conv2d, grid_sample, pad
+from torch.nn.functional import avg_pool2d, conv2d, grid_sample, pad
 
 from hemascope.augment import on_cpu
 from hemascope.augment import plan as plans
-from hemascope.augment.plan import DENSITIES, QUANTILES, Plan, nearest
+from hemascope.augment.plan import DENSITIES, QUANTILES, TRUNCATED, Plan, nearest, sharpening_weights
 from hemascope.draws import FACTORS, GOLDEN, SHIFTS
 
 Tensor = torch.Tensor
@@ -64,6 +63,17 @@ def _warp(operation: plans.Warp, pictures: Tensor) -> Tensor:
     return _rounded(grid_sample(pictures.float(), grid, mode=mode, padding_mode=padding, align_corners=False))
 
 
+def _shift(operation: plans.Shift, pictures: Tensor) -> Tensor:
+    height, width = pictures.shape[2:]
+    moves = torch.from_numpy(operation.moves).to(pictures.device)[:, :, None]
+    across = torch.arange(width, device=pictures.device) - moves[:, 0]
+    down = torch.arange(height, device=pictures.device) - moves[:, 1]
+    inside = ((down >= 0) & (down < height))[:, None, :, None] & ((across >= 0) & (across < width))[:, None, None, :]
+    number = torch.arange(len(pictures), device=pictures.device)[:, None, None]
+    lines, places = down.clamp(0, height - 1)[:, :, None], across.clamp(0, width - 1)[:, None, :]
+    return pictures.permute(0, 2, 3, 1)[number, lines, places].permute(0, 3, 1, 2) * inside
+
+
 def _turn(operation: plans.Turn, pictures: Tensor) -> Tensor:
     pose = torch.from_numpy(operation.poses).to(pictures.device)[:, None, None, None]
     pictures = torch.where((pose & 1) > 0, pictures.flip(3), pictures)
@@ -84,12 +94,11 @@ def _look_up(pictures: Tensor, tables: Tensor) -> Tensor:
 
 
 def _autocontrast(operation: plans.Autocontrast, pictures: Tensor) -> Tensor:
-    image = pictures.float()
-    dark, bright = image.amin((2, 3), keepdim=True), image.amax((2, 3), keepdim=True)
-    flat = bright == dark
-    span = torch.where(flat, 255.0, bright - dark)
-    stretched = (image - torch.where(flat, 0.0, dark)) * 255 / span
-    return stretched.add_(1e-4).clamp_(0, 255).to(torch.uint8)
+    dark = pictures.amin((2, 3), keepdim=True).double()
+    span = pictures.amax((2, 3), keepdim=True).double() - dark
+    scale = torch.where(span > 0, 255 / span, 1.0)
+    offset = torch.where(span > 0, -dark * scale, 0.0) + TRUNCATED
+    return _rounded(pictures * scale.float() + offset.float())
 
 
 def _equalise(operation: plans.Equalise, pictures: Tensor) -> Tensor:
@@ -121,13 +130,10 @@ def _sharpen(operation: plans.Sharpen, pictures: Tensor) -> Tensor:
     if min(pictures.shape[2:]) < 3:
         return pictures
     image = pictures.float()
-    kernel = torch.tensor([[1.0, 1, 1], [1, 5, 1], [1, 1, 1]], device=pictures.device) / 13
-    flat = image.flatten(0, 1)[:, None]
-    smoothed = conv2d(flat, kernel[None, None]).round_()
-    factor = _on(operation.factors, pictures)[:, None, None, None]
+    mean = avg_pool2d(image, 3, stride=1, divisor_override=1).div_(9).round_()
+    own, around = (_on(weights, pictures)[:, None, None, None] for weights in sharpening_weights(operation.factors))
     inner = image[:, :, 1:-1, 1:-1]
-    smoothed = smoothed.view_as(inner)
-    inner.copy_(smoothed + factor * (inner - smoothed) + operation.shift)
+    inner.copy_(own * inner + around * mean + operation.shift)
     return _rounded(image)
 
 
@@ -191,7 +197,7 @@ def _paint(operation: plans.Paint, pictures: Tensor) -> Tensor:
 def _jpeg(operation: plans.Jpeg, pictures: Tensor) -> Tensor:
     # By the library that OpenCV has, on the CPU: an imitation of it would be another compression.
     arrays = np.ascontiguousarray(pictures.permute(0, 2, 3, 1).cpu().numpy())
-    on_cpu.carry_out([replace(operation, where=np.arange(len(arrays)))], arrays)
+    on_cpu.carry_out([operation._replace(where=np.arange(len(arrays)))], arrays)
     return torch.from_numpy(arrays).permute(0, 3, 1, 2).to(pictures.device)
 
 
@@ -216,17 +222,18 @@ def _areas(side: int, count: int) -> NDArray[np.float64]:
 
 def _mix(operation: plans.Mix, pictures: Tensor) -> Tensor:
     width = operation.weights.shape[1] - 1
-    copies = pictures.repeat(width, 1, 1, 1)
+    copies = pictures.repeat_interleave(width, 0)
     carry_out(operation.plan, copies)
-    weights = _on(operation.weights.T, pictures)[:, :, None, None, None]
-    total = pictures * weights[0]
-    for chain, copy in enumerate(copies.chunk(width)):
-        total.addcmul_(copy.float(), weights[chain + 1])
+    weights = _on(operation.weights, pictures)[:, :, None, None, None]
+    total = pictures * weights[:, 0]
+    for chain in range(width):
+        total.addcmul_(copies[chain::width].float(), weights[:, chain + 1])
     return _rounded(total)
 
 
 _APPLY: Mapping[type[Any], Callable[[Any, Tensor], Tensor]] = {
     plans.Warp: _warp,
+    plans.Shift: _shift,
     plans.Turn: _turn,
     plans.Table: _table,
     plans.Autocontrast: _autocontrast,

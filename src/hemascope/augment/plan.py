@@ -1,14 +1,14 @@
 """What is to be done to the pixels of a batch, decided beforehand and free of pixels: a plan is a list of operations.
 
-An operation names the pictures it touches (`where`, their positions in the batch) and holds one row of parameters for
-each of them. `on_cpu` carries a plan out with OpenCV on uint8 (n, h, w, 3), `on_tensors` with torch on
+An operation names the pictures it touches (`where`, their positions in the batch, ascending) and holds one row of
+parameters for each of them. `on_cpu` carries a plan out with OpenCV on uint8 (n, h, w, 3), `on_tensors` with torch on
 uint8 (n, 3, h, w); both give the same grey levels within the tolerance that the tests state.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +32,7 @@ QUANTILES = ndtri((np.arange(2**16) + 0.5) / 2**16).astype(np.float32)
 """The normal number that stands for each number below 2**16."""
 
 
-@dataclass(frozen=True)
-class Warp:
+class Warp(NamedTuple):
     """Each pixel (x, y, 1) is taken from `matrix @ pixel` of the picture, centres of pixels being whole numbers.
 
     matrices: (k, 2, 3). smooth: linear between pixels, else the nearest one. fill: what lies outside of a picture.
@@ -45,38 +44,40 @@ class Warp:
     fill: Fill
 
 
-@dataclass(frozen=True)
-class Turn:
+class Shift(NamedTuple):
+    """A picture moved by whole pixels, black coming in: moves (k, 2), to the right and down."""
+
+    where: Indices
+    moves: Indices
+
+
+class Turn(NamedTuple):
     """Bit 1 of a pose mirrors left and right, bit 2 top and bottom, bit 4 then swaps rows and columns."""
 
     where: Indices
     poses: Indices
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """A new grey level for each old one: tables uint8 (k, 256) for all channels, or (k, 3, 256)."""
 
     where: Indices
     tables: NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class Autocontrast:
+class Autocontrast(NamedTuple):
     """Each channel is stretched from its darkest to its brightest pixel over 0 to 255."""
 
     where: Indices
 
 
-@dataclass(frozen=True)
-class Equalise:
+class Equalise(NamedTuple):
     """Each channel's grey levels are spread so that each is about as frequent."""
 
     where: Indices
 
 
-@dataclass(frozen=True)
-class Colour:
+class Colour(NamedTuple):
     """A linear map of colours: matrices @ pixel + means @ (the picture's mean colour) + offsets, rounded.
 
     matrices, means: (k, 3, 3). offsets: (k, 3).
@@ -88,8 +89,7 @@ class Colour:
     offsets: Floats
 
 
-@dataclass(frozen=True)
-class Sharpen:
+class Sharpen(NamedTuple):
     """A picture blended with its smoothed self: factor 0 is smoothed, 1 is as it was, 2 is sharpened; factors (k,).
 
     The smoothing is Pillow's: a 3 x 3 mean whose middle counts five times; the frame of one pixel stays. `shift` is
@@ -101,12 +101,11 @@ class Sharpen:
     shift: float
 
 
-@dataclass(frozen=True)
-class Mix:
+class Mix(NamedTuple):
     """Weighted sums of a picture and of `width` copies of it that `plan` has worked on.
 
-    weights: (k, 1 + width), the picture's own first. The plan's positions are those in a batch of width * k pictures,
-    all first copies before all second ones.
+    weights: (k, 1 + width), the picture's own first. The plan's positions are those in a batch of k * width pictures,
+    the copies of one after the other.
     """
 
     where: Indices
@@ -114,24 +113,21 @@ class Mix:
     plan: Plan
 
 
-@dataclass(frozen=True)
-class Density:
+class Density(NamedTuple):
     """A linear map of optical densities, the negative logarithms of (level + 1) / 256: matrices (k, 3, 3)."""
 
     where: Indices
     matrices: Floats
 
 
-@dataclass(frozen=True)
-class Filter:
+class Filter(NamedTuple):
     """Convolution with a kernel of odd sides for each picture, the border mirrored: kernels (k, side, side)."""
 
     where: Indices
     kernels: Floats
 
 
-@dataclass(frozen=True)
-class Noise:
+class Noise(NamedTuple):
     """A normal number for every pixel and channel, times the deviation at its grey level: deviations (k, 256).
 
     states: uint64 (k,), from which `draws.stream` has the numbers.
@@ -142,8 +138,7 @@ class Noise:
     deviations: Floats
 
 
-@dataclass(frozen=True)
-class Impulse:
+class Impulse(NamedTuple):
     """Pixels turned black or white, half of `shares` (k,) each. states: as for Noise."""
 
     where: Indices
@@ -151,8 +146,7 @@ class Impulse:
     shares: Floats
 
 
-@dataclass(frozen=True)
-class Paint:
+class Paint(NamedTuple):
     """A colour laid over the picture: covers uint8 (k, h, w) from 0 (nothing) to 255 (the colour alone).
 
     colours: (k, 3), or None for the picture's mean colour.
@@ -163,24 +157,21 @@ class Paint:
     colours: Floats | None
 
 
-@dataclass(frozen=True)
-class Jpeg:
+class Jpeg(NamedTuple):
     """Compressed as JPEG with half the resolution of colour, and read again: qualities (k,), 1 to 100."""
 
     where: Indices
     qualities: Indices
 
 
-@dataclass(frozen=True)
-class Pixelate:
+class Pixelate(NamedTuple):
     """Each picture as fewer, larger pixels, the means of what they cover: sides (k, 2), rows and columns of them."""
 
     where: Indices
     sides: Indices
 
 
-@dataclass(frozen=True)
-class Blend:
+class Blend(NamedTuple):
     """A share of another picture of the batch in the sum: partners (k,) positions, shares (k,) of the partner."""
 
     where: Indices
@@ -188,8 +179,7 @@ class Blend:
     shares: Floats
 
 
-@dataclass(frozen=True)
-class Paste:
+class Paste(NamedTuple):
     """A rectangle taken from another picture of the batch: partners (k,), boxes (k, 4) top, bottom, left, right."""
 
     where: Indices
@@ -198,10 +188,15 @@ class Paste:
 
 
 Operation = (
-    Warp | Turn | Table | Autocontrast | Equalise | Colour | Density | Sharpen | Filter | Noise | Impulse | Paint | Jpeg
-    | Pixelate | Mix | Blend | Paste
+    Warp | Shift | Turn | Table | Autocontrast | Equalise | Colour | Density | Sharpen | Filter | Noise | Impulse
+    | Paint | Jpeg | Pixelate | Mix | Blend | Paste
 )  # fmt: skip
 Plan = list[Operation]
+
+
+def sharpening_weights(factor: Floats | float) -> tuple[Any, Any]:
+    """The weights of a pixel and of the plain mean of the nine about it, in Sharpen's blend."""
+    return factor + (1 - factor) * 4 / 13, (1 - factor) * 9 / 13
 
 
 def nearest(side: int, count: int) -> Indices:
@@ -210,10 +205,28 @@ def nearest(side: int, count: int) -> Indices:
 
 
 def placed(plan: Plan, positions: Indices) -> Plan:
-    """A plan for some pictures, told by the positions (m,) that they have in a larger batch."""
+    """A plan for some pictures, told by the positions (m,), ascending, that they have in a larger batch."""
     moved: Plan = []
     for operation in plan:
         if isinstance(operation, Blend | Paste):
-            operation = replace(operation, partners=positions[operation.partners])
-        moved.append(replace(operation, where=positions[operation.where]))
+            operation = operation._replace(partners=positions[operation.partners])
+        moved.append(operation._replace(where=positions[operation.where]))
     return moved
+
+
+def divided(plan: Plan, bounds: Sequence[int]) -> list[Plan]:
+    """A plan that mixes no pictures as one for each stretch of the batch between two bounds, counted from its start."""
+    parts: list[Plan] = [[] for _ in bounds[1:]]
+    for operation in plan:
+        cuts = operation.where.searchsorted(bounds).tolist()
+        kind: Any = type(operation)
+        for part, first, start, end in zip(parts, bounds, cuts, cuts[1:], strict=False):
+            if start == end:
+                continue
+            rows = [values[start:end] if isinstance(values, np.ndarray) else values for values in operation]
+            rows[0] = operation.where[start:end] - first
+            if isinstance(operation, Mix):
+                width = operation.weights.shape[1] - 1
+                (rows[2],) = divided(operation.plan, (start * width, end * width))
+            part.append(kind(*rows))
+    return parts

@@ -27,7 +27,7 @@ def gaussian_blur(rows: Indices, draw: Draw, magnitude: float, shape: Shape) -> 
 def motion_blur(rows: Indices, draw: Draw, magnitude: float, shape: Shape) -> Plan:
     longest = 0.12 * min(shape)
     length, angle = (values[:, None, None] for values in draw.uniform(rows, "motion", 2).T)
-    length, angle = 1 + length * magnitude * longest, angle * np.pi
+    length, angle = length * magnitude * longest, angle * np.pi
     x, y = _offsets((1 + magnitude * longest) / 2, shape)
     along = np.abs(x * np.cos(angle) + y * np.sin(angle))
     across = np.abs(y * np.cos(angle) - x * np.sin(angle))

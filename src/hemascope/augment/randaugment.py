@@ -6,7 +6,7 @@ is a share of an operation's range; its sign counts where the operation has two 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,10 +20,13 @@ from hemascope.augment.plan import (
     Floats,
     Indices,
     Mix,
+    Operation,
     Plan,
     Sharpen,
+    Shift,
     Table,
     Warp,
+    divided,
 )
 from hemascope.draws import Draw
 
@@ -33,11 +36,18 @@ LUMINANCE = np.array([0.2989, 0.587, 0.114])
 GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
 PLAIN = (*GEOMETRIC, "Posterize", "Solarize", "AutoContrast", "Equalize")
 """The operations of AugMix's paper: none of them resembles a corruption of the benchmark."""
-ALL = (*PLAIN, "Brightness", "Color", "Contrast", "Sharpness")
+COLOURS = ("Brightness", "Color", "Contrast", "Sharpness")
+ALL = (*PLAIN, *COLOURS)
 RANDAUGMENT = ("Identity", *ALL)
+SIGNED = (*GEOMETRIC, *COLOURS)
+"""Operations with two directions, which do nothing at level 0."""
 
 _CODE = {name: code for code, name in enumerate(RANDAUGMENT)}
-_GREY_LEVELS = np.arange(256, dtype=np.float64)
+_GREY_LEVELS = np.arange(256)
+_POSTERISED = (_GREY_LEVELS & (256 - (1 << np.arange(8, -1, -1)))[:, None]).astype(np.uint8)
+"""What is left of each grey level with 0 to 8 bits: (9, 256)."""
+_SOLARISED = np.where(np.arange(257)[:, None] <= _GREY_LEVELS, 255 - _GREY_LEVELS, _GREY_LEVELS).astype(np.uint8)
+"""Each grey level inverted from a threshold of 0 to 256 on: (257, 256)."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +68,10 @@ OF_AUGMIX = Ranges(smooth=True, reach=1 / 3, bits=4)
 
 def randaugment(rows: Indices, draw: Draw, magnitude: float, shape: tuple[int, int], layers: int = 2) -> Plan:
     """`layers` of the 14 operations one after the other, each as likely, at level 30 * magnitude of 30."""
-    values = draw.uniform(rows, "operations", 2 * layers)
+    choice, sign = draw.uniform(rows, "operations", 2 * layers).reshape(len(rows), layers, 2).transpose(2, 1, 0)
     level = round(30 * magnitude) / 30
-    plan: Plan = []
-    for choice, sign in values.reshape(len(rows), layers, 2).transpose(1, 2, 0):
-        codes = (choice * len(RANDAUGMENT)).astype(np.int64)
-        levels = np.where(sign < 0.5, -level, level)
-        plan += operations(np.arange(len(rows)), codes, levels, shape, OF_RANDAUGMENT)
-    return plan
+    codes = (choice * len(RANDAUGMENT)).astype(np.int64)
+    return operations(codes, np.where(sign < 0.5, -level, level), shape, OF_RANDAUGMENT)
 
 
 def augmix(
@@ -86,14 +92,13 @@ def augmix(
     severity = max(1, round(10 * magnitude))
     known = np.array([_CODE[name] for name in names])
     values = draw.uniform(rows, "chains", width * length + width + 2)
-    chains = values[:, : width * length].reshape(count, width, length).transpose(2, 1, 0).reshape(length, width * count)
-    plan: Plan = []
-    for layer in range(depth):
-        where = np.flatnonzero((chains[0] * depth).astype(np.int64) >= layer)
-        choice, step, sign = chains[1 + 3 * layer : 4 + 3 * layer, where]
-        levels = (step * severity).astype(np.int64) / 9.0
-        codes = known[(choice * len(names)).astype(np.int64)]
-        plan += operations(where, codes, np.where(sign < 0.5, -levels, levels), shape, OF_AUGMIX)
+    chains = values[:, : width * length].reshape(count * width, length).T
+    choice, step, sign = chains[1:].reshape(depth, 3, count * width).swapaxes(0, 1)
+    levels = (step * severity).astype(np.int64) / 9.0
+    codes = known[(choice * len(names)).astype(np.int64)]
+    # A chain that is shorter than the longest goes on with the identity.
+    codes[np.arange(depth)[:, None] > chains[0] * depth] = _CODE["Identity"]
+    plan = operations(codes, np.where(sign < 0.5, -levels, levels), shape, OF_AUGMIX)
     gammas = _gamma(values[:, width * length :], alpha)
     own = gammas[:, :1] / gammas[:, :2].sum(1, keepdims=True)
     shares = gammas[:, 2:] / gammas[:, 2:].sum(1, keepdims=True)
@@ -114,30 +119,22 @@ def _gamma(uniform: Floats, alpha: float) -> Floats:
     return np.maximum(np.asarray(gammaincinv(alpha, uniform), np.float64), 1e-12)
 
 
-def operations(where: Indices, codes: Indices, levels: Floats, shape: tuple[int, int], ranges: Ranges) -> Plan:
-    """One operation for each picture at `where`: RANDAUGMENT[codes] (k,) at levels (k,)."""
-    plan: Plan = []
-    moved = np.flatnonzero((codes >= _CODE["ShearX"]) & (codes <= _CODE["Rotate"]))
-    if len(moved):
-        matrices = _matrices(codes[moved], levels[moved], shape, ranges)
-        plan.append(Warp(where[moved], matrices, ranges.smooth, "black"))
-    tabled = np.flatnonzero(np.isin(codes, (_CODE["Posterize"], _CODE["Solarize"], _CODE["Brightness"])))
-    if len(tabled):
-        plan.append(Table(where[tabled], _tables(codes[tabled], levels[tabled], ranges)))
-    coloured = np.flatnonzero((codes == _CODE["Color"]) | (codes == _CODE["Contrast"]))
-    if len(coloured):
-        plan.append(_colours(where[coloured], codes[coloured] == _CODE["Contrast"], 1 + 0.9 * levels[coloured]))
-    sharpened = np.flatnonzero(codes == _CODE["Sharpness"])
-    if len(sharpened):
-        plan.append(Sharpen(where[sharpened], 1 + 0.9 * levels[sharpened], TRUNCATED))
-    for name, adaptive in (("AutoContrast", Autocontrast), ("Equalize", Equalise)):
-        own = np.flatnonzero(codes == _CODE[name])
+def operations(codes: Indices, levels: Floats, shape: tuple[int, int], ranges: Ranges) -> Plan:
+    """Layers of operations, one of them for each of n pictures: RANDAUGMENT[codes] at levels, both (layers, n)."""
+    layers, count = codes.shape
+    # All layers are planned together, as if they were further pictures, and then taken apart.
+    together: Plan = []
+    codes, levels = codes.ravel(), levels.ravel()
+    kinds = np.where((levels == 0) & _SIGNED[codes], -1, _KINDS[codes])
+    for kind, (build, _) in enumerate(_BUILD):
+        own = np.flatnonzero(kinds == kind)
         if len(own):
-            plan.append(adaptive(where[own]))
-    return plan
+            together.append(build(own, codes[own], levels[own], shape, ranges))
+    parts = divided(together, range(0, layers * count + 1, count)) if count else []
+    return [operation for part in parts for operation in part]
 
 
-def _matrices(codes: Indices, levels: Floats, shape: tuple[int, int], ranges: Ranges) -> Floats:
+def _warp(where: Indices, codes: Indices, levels: Floats, shape: tuple[int, int], ranges: Ranges) -> Warp:
     height, width = shape
     matrices = np.zeros((len(codes), 2, 3))
     angle = np.where(codes == _CODE["Rotate"], np.deg2rad(30.0) * levels, 0.0)
@@ -150,34 +147,64 @@ def _matrices(codes: Indices, levels: Floats, shape: tuple[int, int], ranges: Ra
     middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
     matrices[:, 0, 2] = middle_x - cosine * middle_x + sine * middle_y + right / 2
     matrices[:, 1, 2] = middle_y - sine * middle_x - cosine * middle_y + down / 2
-    for axis, (name, side) in enumerate((("TranslateX", width), ("TranslateY", height))):
-        matrices[:, axis, 2] -= np.where(codes == _CODE[name], np.trunc(ranges.reach * side * levels), 0.0)
     if not ranges.smooth:
         matrices[:, :, 2] += NUDGE
-    return matrices
+    return Warp(where, matrices, ranges.smooth, "black")
 
 
-def _tables(codes: Indices, levels: Floats, ranges: Ranges) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
-    level = np.abs(levels)[:, None]
-    bits = np.round(ranges.bits - 4 * level).astype(np.int64)
-    mask = 256 - (1 << (8 - bits))
+def _shift(where: Indices, codes: Indices, levels: Floats, shape: tuple[int, int], ranges: Ranges) -> Shift:
+    axis = (codes == _CODE["TranslateY"]).astype(np.int64)
+    moves = np.zeros((len(where), 2), np.int64)
+    moves[np.arange(len(where)), axis] = np.trunc(ranges.reach * np.array(shape)[1 - axis] * levels)
+    return Shift(where, moves)
+
+
+def _tabulate(where: Indices, codes: Indices, levels: Floats, shape: tuple[int, int], ranges: Ranges) -> Table:
+    tables = np.empty((len(where), 256), np.uint8)
+    posterised, solarised, brightened = (codes == _CODE[name] for name in ("Posterize", "Solarize", "Brightness"))
+    bits = np.round(ranges.bits - 4 * np.abs(levels[posterised])).astype(np.int64)
+    tables[posterised] = _POSTERISED[bits]
     # Rounded, so that a threshold that is a whole number is one in any arithmetic.
-    threshold = np.round(255 * (1 - level), 3)
-    posterised = np.arange(256)[None, :] & mask
-    solarised = np.where(threshold <= _GREY_LEVELS, 255 - _GREY_LEVELS, _GREY_LEVELS)
-    brightened = np.clip(np.floor(_GREY_LEVELS * (1 + 0.9 * levels[:, None]) + 1e-6), 0, 255)
-    code = codes[:, None]
-    tables = np.where(
-        code == _CODE["Posterize"], posterised, np.where(code == _CODE["Solarize"], solarised, brightened)
-    )
-    return tables.astype(np.uint8)
+    threshold = np.ceil(np.round(255 * (1 - np.abs(levels[solarised])), 3)).astype(np.int64)
+    tables[solarised] = _SOLARISED[threshold]
+    # The fraction is cut off, as torchvision does.
+    tables[brightened] = np.minimum(_GREY_LEVELS * (1 + 0.9 * levels[brightened, None]) + 1e-6, 255).astype(np.uint8)
+    return Table(where, tables)
 
 
-def _colours(where: Indices, contrast: np.ndarray[tuple[int], np.dtype[np.bool_]], factors: Floats) -> Colour:
+def _colour(where: Indices, codes: Indices, levels: Floats, shape: tuple[int, int], ranges: Ranges) -> Colour:
     """Saturation and contrast: a blend with the grey of each pixel, or with the mean grey of the picture."""
-    rest = (1 - factors)[:, None, None] * np.broadcast_to(LUMINANCE, (3, 3))
-    grey = np.where(contrast[:, None, None], 0.0, rest)
-    means = np.where(contrast[:, None, None], rest, 0.0)
+    factors = 1 + 0.9 * levels
+    rest = ((1 - factors)[:, None] * LUMINANCE)[:, None, :]
+    contrast = (codes == _CODE["Contrast"])[:, None, None]
+    grey = np.where(contrast, 0.0, rest)
+    means = np.repeat(np.where(contrast, rest, 0.0), 3, 1)
     # torchvision cuts the fraction of the grey level off as well: half a level on average.
     offsets = np.repeat((TRUNCATED - 0.5 * (1 - factors))[:, None], 3, 1)
     return Colour(where, factors[:, None, None] * np.eye(3) + grey, means, offsets)
+
+
+def _sharpen(where: Indices, codes: Indices, levels: Floats, shape: tuple[int, int], ranges: Ranges) -> Sharpen:
+    return Sharpen(where, 1 + 0.9 * levels, TRUNCATED)
+
+
+def _autocontrast(where: Indices, *_: object) -> Autocontrast:
+    return Autocontrast(where)
+
+
+def _equalise(where: Indices, *_: object) -> Equalise:
+    return Equalise(where)
+
+
+_BUILD: tuple[tuple[Callable[[Indices, Indices, Floats, tuple[int, int], Ranges], Operation], tuple[str, ...]], ...] = (
+    (_warp, ("ShearX", "ShearY", "Rotate")),
+    (_shift, ("TranslateX", "TranslateY")),
+    (_tabulate, ("Posterize", "Solarize", "Brightness")),
+    (_colour, ("Color", "Contrast")),
+    (_sharpen, ("Sharpness",)),
+    (_autocontrast, ("AutoContrast",)),
+    (_equalise, ("Equalize",)),
+)
+_KINDS = np.array([next((kind for kind, (_, names) in enumerate(_BUILD) if name in names), -1) for name in RANDAUGMENT])
+"""Which of _BUILD makes the operation of a code; -1 for the identity."""
+_SIGNED = np.array([name in SIGNED for name in RANDAUGMENT])

@@ -103,13 +103,13 @@ _HELD_OUT = {
         "held-out",
         "Dark corners about a middle that lies aside.",
         light.vignetting,
-        {"loss": (0.12, 0.28, 0.46, 0.65, 0.85)},
+        {"loss": (0.08, 0.22, 0.4, 0.6, 0.82)},
     ),
     "speckled_illumination": Family(
         "held-out",
         "Bright and dark specks of interfering light.",
         light.speckled_illumination,
-        {"depth": (0.07, 0.14, 0.22, 0.33, 0.46)},
+        {"depth": (0.05, 0.12, 0.2, 0.31, 0.45)},
     ),
     "uneven_tint": Family(
         "held-out",
@@ -149,7 +149,7 @@ _HELD_OUT = {
     ),
     "stitching": Family(
         "held-out",
-        "Two tiles of a scan that do not meet: shifted along a seam, one darker.",
+        "Two tiles of a scan that do not meet: shifted along a seam, one brighter or darker.",
         shape.stitching,
         {"shift": (0.02, 0.04, 0.065, 0.1, 0.14), "step": (0.02, 0.04, 0.06, 0.09, 0.12)},
     ),

@@ -60,26 +60,48 @@ def cell_grid(
 
 
 def augmentation_grid(
-    path: Path, originals: NDArray[np.uint8], variants: NDArray[np.uint8], names: Sequence[str] | None = None
+    path: Path,
+    originals: NDArray[np.uint8],
+    variants: NDArray[np.uint8],
+    names: Sequence[str] | None = None,
+    titles: Sequence[str] | None = None,
 ) -> Path:
     """What augmentation did: an original in each row and, right of it, pictures that training saw in its place.
 
     originals: uint8 (n, height, width, 3). variants: uint8 (n, k, height, width, 3). names: the class of each row.
+    titles: what made each of the k columns; it stands above the first of several that are the same.
     """
     rows, columns = variants.shape[:2]
-    margin, gap, head = (1.5 if names else 0.05), 0.3, 0.36
-    scale = WIDE / (margin + 1 + gap + columns)
+    titles = titles or ["what training saw"] * columns
+    starts = [column for column in range(columns) if column == 0 or titles[column] != titles[column - 1]]
+    lefts = np.arange(columns) + 1 + 0.2 * np.cumsum([column in starts for column in range(columns)])
+    # A tile is the unit of the axes; letters do not shrink with it.
+    scale = (WIDE - (1.3 if names else 0.05)) / (lefts[-1] + 1)
+    upright = scale > 0.7
+    margin, head = WIDE / scale - lefts[-1] - 1, (0.5 if upright else 1.2) / scale
     with sheet(path, WIDE, scale * (rows + head), PHOTO_DENSITY) as (figure, description):
-        axes = tiles(figure, -margin, 1 + gap + columns, rows + head)
-        axes.text(0.04, 0.22, "original", weight="bold", va="center")
-        axes.text(1.04 + gap, 0.22, "what training saw", weight="bold", va="center", color=VIOLET)
+        axes = tiles(figure, -margin, lefts[-1] + 1, rows + head)
+        for title, left in [("original", 0.0), *((titles[start], lefts[start]) for start in starts)]:
+            text = in_two_lines(title.replace("-", " "), 10) if upright else title
+            axes.text(
+                left + (0.05 if upright else 0.5),
+                head - 0.05 / scale,
+                text,
+                weight="bold",
+                va="bottom",
+                ha="left" if upright else "center",
+                rotation=0 if upright else 90,
+                color=VIOLET if left else INK,
+                size=8.5,
+            )
         for row in range(rows):
             if names:
                 axes.text(-margin + 0.04, row + head + 0.5, in_two_lines(names[row]), va="center", weight="bold")
             place(axes, originals[row], 0, row + head, edge=INK)
             for column in range(columns):
-                place(axes, variants[row, column], 1 + gap + column, row + head)
-        description.append(f"{rows} pictures, each beside {columns} augmented variants of it.")
+                place(axes, variants[row, column], lefts[column], row + head)
+        shown = ", ".join(dict.fromkeys(titles))
+        description.append(f"{rows} pictures, each beside {columns} augmented variants of it: {shown}.")
     return path
 
 
