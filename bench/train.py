@@ -71,9 +71,9 @@ def our_steps(rows: int, batch: int, backbone: str, device: str, compiled: bool)
     network = network.to(fabric.device).to(memory_format=torch.channels_last)
     optimizer = build_optimizer(network, recipe, 1e-4)
     average = WeightAverage(network, recipe.ema_decay)
-    module = Compiled(network, print, graphs=True) if compiled else network
+    module = Compiled(network, print, graphs=True) if compiled else None
     weights = balanced_weights(labels, 8)
-    step = Step(module, network, optimizer, average, recipe, weights, 0, fabric, batch, print)
+    step = Step(network, optimizer, average, recipe, weights, 0, fabric, batch, print, module)
     step.network.train()
     source = hold(images, fabric.device)
     number = 0
@@ -242,14 +242,20 @@ def main() -> int:
     from hemascope.recipe import load_recipe
     from hemascope.synthetic import draw_cells
 
-    cases = [(load_recipe("small").backbone, "cpu")] + [("densenet121", "cuda")] * torch.cuda.is_available()
+    cases = [(load_recipe("small").backbone, "cpu"), ("densenet121", "cuda")]
     figures: Figures = {"torch": torch.__version__, "rate": [], "memory": [], "epoch": []}
     with tempfile.TemporaryDirectory() as folder:
         os.environ["HEMASCOPE_BENCH_CELLS"] = str(Path(folder) / "cells.npz")
         drawn = draw_cells(64 if asked.short else DRAWN)
         np.savez(os.environ["HEMASCOPE_BENCH_CELLS"], images=drawn.images[:], labels=drawn.labels)
         for backbone, device in cases:
-            print(f"{backbone} on {device}")
+            if device == "cuda" and not torch.cuda.is_available():
+                print(f"{backbone} on cuda: torch sees no GPU here, nothing is measured", flush=True)
+                figures["cuda"] = "torch sees no GPU here"
+                continue
+            print(
+                f"{backbone} on {device}: rate at batch 35 and 256, then memory, then the time of an epoch", flush=True
+            )
             on = {"short": asked.short, "backbone": backbone, "device": device}
             figures["rate"] += [measured("rate", batch=batch, **on) for batch in (35, 256)]
             figures["memory"] += [measured("memory", batch=batch, **on) for batch in (35, 512)]

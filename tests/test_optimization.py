@@ -3,8 +3,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import torch
 from torch import nn
 
+from hemascope.errors import InputError
 from hemascope.optimization import FUSED, OPTIMIZERS, WARM_UP, build_optimizer, rate_share
 from hemascope.recipe import Recipe
 
@@ -19,8 +21,25 @@ def test_norms_biases_and_frozen_weights(name: str, tiny: Callable[..., Recipe])
     assert len(plain["params"]) == 3
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
     assert decayed["lr"] == 0.01
+    assert not decayed.get("fused")
 
-    assert decayed.get("fused", False) == (name in FUSED)
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_on_a_cpu_it_is_fused_where_the_recipe_says_so(name: str, tiny: Callable[..., Recipe]) -> None:
+    recipe = tiny(optimizer=name, fused=True)
+    if name not in FUSED:
+        with pytest.raises(InputError, match=f"recipe 'tiny': {name} cannot be fused; leave 'fused' out, or take one"):
+            build_optimizer(nn.Linear(4, 3), recipe, 0.01)
+        return
+    first, second = nn.Linear(4, 3), nn.Linear(4, 3)
+    second.load_state_dict(first.state_dict())
+    for network, chosen in ((first, recipe), (second, tiny(optimizer=name))):
+        optimizer = build_optimizer(network, chosen, 0.01)
+        assert bool(optimizer.param_groups[0].get("fused")) == bool(chosen.fused)
+        for _ in range(3):
+            network(torch.ones(2, 4)).square().sum().backward()
+            optimizer.step()
+    assert torch.allclose(first.weight, second.weight, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -10,19 +10,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.backends.common import aot_autograd
 
 from hemascope import checkpoint
 from hemascope import train as train_module  # noqa: F401  (the function of that name must not hide the module)
+from hemascope.batches import Batch
 from hemascope.data import Cells
 from hemascope.errors import InputError
 from hemascope.model import CellClassifier
 from hemascope.optimization import OPTIMIZERS
 from hemascope.recipe import Recipe
 from hemascope.split import split
+from hemascope.step import Step
 from hemascope.stress import seed_for, stress_score
 from hemascope.train import Options, Trained, train_network
 
 Tiny = Callable[..., Recipe]
+STAGE = {"name": "whole", "epochs": 2, "learning_rate": 0.003}
 TWO_STAGES = [
     {"name": "frozen", "epochs": 1, "learning_rate": 0.003, "freeze_backbone": True},
     {"name": "tuned", "epochs": 2, "learning_rate": 0.001},
@@ -156,8 +160,30 @@ def test_the_time_given_ends_a_run(cells: Cells, tiny: Tiny, tmp_path: Path) -> 
 
 def test_a_loss_that_is_no_number_is_told(cells: Cells, tiny: Tiny, tmp_path: Path) -> None:
     stage = {"name": "whole", "epochs": 3, "learning_rate": 1e30}
-    with pytest.raises(InputError, match="the loss is not a number in epoch 1; lower 'learning_rate'"):
-        trained(cells, tiny(stages=[stage], optimizer="sgd"), tmp_path)
+    for clip in (0, 1):
+        with pytest.raises(InputError, match="the loss is not a number in epoch 1; lower 'learning_rate'"):
+            trained(cells, tiny(stages=[stage], optimizer="sgd", gradient_clip=clip), tmp_path)
+
+
+def test_weights_that_turn_into_no_numbers_in_the_last_step_are_not_saved(
+    cells: Cells, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = Step.__call__
+
+    def spoil(self: Step, batch: Batch, rate: float, epoch: int, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        found = call(self, batch, rate, epoch, number)
+        if number == 13:  # the last one of the second epoch
+            with torch.no_grad():
+                next(self.plain.head.parameters()).fill_(torch.nan)
+        return found
+
+    monkeypatch.setattr(Step, "__call__", spoil)
+    with pytest.raises(InputError, match="the loss is not a number in epoch 2"):
+        trained(cells, tiny(), tmp_path)
+    saved = checkpoint.load(tmp_path / "checkpoint")
+    assert saved is not None
+    assert saved[1]["tensors"] == "epoch-0001.safetensors"
+    assert all(value.isfinite().all() for value in saved[0].part("network").values())
 
 
 @pytest.mark.parametrize(("options", "sentence"), [({"device": "tpu"}, "--device"), ({"precision": "int4"}, "--prec")])
@@ -265,7 +291,7 @@ def test_a_full_disk_keeps_the_last_whole_epoch(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(
-        InputError, match=r"after epoch 2 cannot be written \(No space left on device\); epoch 1 is kept"
+        InputError, match=r"full: epoch 2 cannot be written \(No space left on device\); what was whole before is kept"
     ):
         trained(cells, tiny(), tmp_path / "full")
     monkeypatch.undo()
@@ -277,6 +303,24 @@ def test_a_full_disk_keeps_the_last_whole_epoch(
     assert scores(resumed) == scores(whole)
 
 
+def test_a_run_that_chose_by_the_clean_score_goes_on_so(cells: Cells, tiny: Tiny, tmp_path: Path) -> None:
+    whole = trained(cells, tiny(select_by="clean"), tmp_path / "whole")
+    trained(cells, tiny(select_by="clean", stages=[{**STAGE, "epochs": 1}]), tmp_path / "old")
+    said: list[str] = []
+    resumed = train_network(cells, tiny(), tmp_path / "old", Options(), said.append)
+    assert scores(resumed) == scores(whole)
+    assert sum("goes on so" in sentence for sentence in said) == 1
+
+
+def test_the_layout_in_memory_is_the_recipe_s(cells: Cells, tiny: Tiny, tmp_path: Path) -> None:
+    last = trained(cells, tiny(), tmp_path / "last")
+    first = trained(cells, tiny(channels_last=False), tmp_path / "first")
+    for found, layout in ((last, torch.channels_last), (first, torch.contiguous_format)):
+        wide = [weight for weight in found.network.parameters() if weight.ndim == 4 and min(weight.shape[1:3]) > 1]
+        assert all(weight.is_contiguous(memory_format=layout) for weight in wide)
+    assert first.history[0]["train_loss"] == pytest.approx(last.history[0]["train_loss"], abs=1e-3)
+
+
 def test_balanced_sampling_leaves_class_weights_off(cells: Cells, tiny: Tiny, tmp_path: Path) -> None:
     fields = {"sampling": "balanced", "augmentation": []}
     one = trained(cells, tiny(**fields), tmp_path / "one")
@@ -286,21 +330,28 @@ def test_balanced_sampling_leaves_class_weights_off(cells: Cells, tiny: Tiny, tm
     assert scores(natural) != scores(one)
 
 
-def test_a_network_that_cannot_be_compiled_trains_as_it_is_and_says_so(
-    cells: Cells, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_compiler(*args: Any, **options: Any) -> None:
-        raise FileNotFoundError("no compiler here")
+def as_it_is(graph: Any, inputs: Any) -> Any:
+    return graph
 
+
+def no_compiler(*args: Any) -> Any:
+    raise FileNotFoundError("no compiler here")
+
+
+@pytest.mark.parametrize("part", ["fw_compiler", "bw_compiler"])
+def test_a_network_that_cannot_be_compiled_trains_as_it_is_and_says_so(
+    cells: Cells, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    backend = aot_autograd(**{"fw_compiler": as_it_is, "bw_compiler": as_it_is, part: no_compiler})
     torch._dynamo.reset()
-    torch._dynamo.register_backend(no_compiler, name="none_here")
     compile_ = torch.compile
     monkeypatch.setattr(
-        torch, "compile", lambda function, **options: compile_(function, backend="none_here", dynamic=False)
+        torch, "compile", lambda function, **options: compile_(function, backend=backend, dynamic=False)
     )
-    plain = trained(cells, tiny(), tmp_path / "plain")
+    recipe = tiny(backbone="test_convnext")
+    plain = trained(cells, recipe, tmp_path / "plain")
     said: list[str] = []
-    found = train_network(cells, tiny(), tmp_path / "compiled", Options(compiled=True), said.append)
+    found = train_network(cells, recipe, tmp_path / "compiled", Options(compiled=True), said.append)
     told = [sentence for sentence in said if "cannot be compiled here" in sentence]
     assert len(told) == 1
     assert "no compiler here" in told[0]

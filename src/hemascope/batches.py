@@ -19,6 +19,7 @@ from torch.nn.functional import one_hot
 
 from hemascope import draws
 from hemascope.augment import MIXING, augment, label_weights
+from hemascope.augment.on_tensors import on_device
 from hemascope.data.cells import Pictures, PictureView
 from hemascope.devices import memory_of
 from hemascope.recipe import Recipe
@@ -43,19 +44,22 @@ class Source(NamedTuple):
     @property
     def shape(self) -> tuple[int, int, int]:
         """How many, their height and their width."""
-        shape = tuple(self.pictures.shape)
-        return (shape[0], *shape[2:]) if isinstance(self.pictures, torch.Tensor) else (shape[0], *shape[1:3])
+        count, *sides = self.pictures.shape
+        height, width = sides[1:] if isinstance(self.pictures, torch.Tensor) else sides[:2]
+        return count, height, width
 
 
 def hold(pictures: Pictures, device: torch.device) -> Source:
     """Bring pictures to the device, or leave them where they are when they are more than MEMORY_SHARE of its memory."""
-    size = math.prod(pictures.shape)
-    if size > MEMORY_SHARE * memory_of(device):
+    below = pictures.pictures if isinstance(pictures, PictureView) else pictures
+    in_memory = isinstance(below, np.ndarray) and not isinstance(below, np.memmap)
+    if device.type == "cpu" and in_memory:
+        return Source(pictures, streamed=False)
+    if math.prod(pictures.shape) > MEMORY_SHARE * memory_of(device):
         return Source(pictures, streamed=True)
     if device.type == "cpu":
-        below = pictures.pictures if isinstance(pictures, PictureView) else pictures
-        in_memory = isinstance(below, np.ndarray) and not isinstance(below, np.memmap)
-        return Source(pictures if in_memory else np.array(pictures[:]), streamed=False)
+        read = pictures[:]
+        return Source(np.array(read) if isinstance(read, np.memmap) else read, streamed=False)
     held = torch.empty(pictures.shape, dtype=torch.uint8, device=device)
     for start in range(0, len(pictures), _COPIED_ROWS):
         part = slice(start, start + _COPIED_ROWS)
@@ -66,9 +70,9 @@ def hold(pictures: Pictures, device: torch.device) -> Source:
 class Batch(NamedTuple):
     """One step's pictures and what they show.
 
-    pictures: uint8 (own, 3, h, w), this process's share, on the device. targets: of the whole batch, a class each
+    pictures: uint8 (own, 3, h, w), this process's share. targets: of the whole batch, a class each
     (size,), or the shares of all classes (size, classes) where the recipe mixes pictures. share: which of the targets
-    are those of the pictures.
+    are those of the pictures. Both are on the device.
     """
 
     pictures: torch.Tensor
@@ -96,7 +100,7 @@ class Batches:
         processes: int = 1,
     ) -> None:
         self.source, self.recipe, self.seed, self.epoch, self.device = source, recipe, seed, epoch, device
-        self.labels, self.classes = torch.from_numpy(labels), classes
+        self.labels, self.classes = labels, classes
         self.size, self.steps = batch_size(len(labels), recipe), steps_of(len(labels), recipe)
         self.share = slice(self.size * rank // processes, self.size * (rank + 1) // processes)
         self.order = draws.permutation(seed, epoch, len(labels))
@@ -145,7 +149,7 @@ class Batches:
         numbers = self._part(step)
         rows = numbers % len(self.labels)
         if isinstance(self.source.pictures, torch.Tensor):
-            return self.source.pictures[torch.from_numpy(rows).to(self.device)]
+            return self.source.pictures[on_device(rows, self.device)]
         pictures = np.asarray(self.source.pictures[rows])
         if self.device.type == "cpu":
             threads = 1 if self.ahead else 0
@@ -164,12 +168,13 @@ class Batches:
         return Batch(pictures[self.share] if self.mixes else pictures, self._targets(self._numbers(step)), self.share)
 
     def _targets(self, numbers: Rows) -> torch.Tensor:
-        labels = self.labels[torch.from_numpy(numbers % len(self.labels))]
+        labels = self.labels[numbers % len(self.labels)]
         shape = self.source.shape[1:]
         weights = label_weights(numbers, self.recipe.augmentation, shape, seed=self.seed, epoch=self.epoch)
         if weights is None:
-            return labels
-        return torch.from_numpy(weights).float() @ one_hot(labels, self.classes).float()
+            return on_device(labels, self.device)
+        shares = torch.from_numpy(weights).float() @ one_hot(torch.from_numpy(labels), self.classes).float()
+        return on_device(shares.numpy(), self.device)
 
 
 def batch_size(rows: int, recipe: Recipe) -> int:

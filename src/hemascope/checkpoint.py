@@ -16,7 +16,6 @@ import torch
 from safetensors.torch import load_file
 from safetensors.torch import save as serialized
 
-from hemascope.errors import InputError
 from hemascope.files import replacing, write_json
 
 
@@ -32,19 +31,13 @@ class Tensors(dict[str, torch.Tensor]):
 def save(folder: Path, epoch: int, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
     """Write the state after `epoch` whole epochs, then remove the one before it.
 
-    Raises InputError when it cannot be written, as on a full disk; the state before it then stays.
+    Raises OSError when it cannot be written, as on a full disk; the state before it then stays.
     """
     name = f"epoch-{epoch:04d}.safetensors"
-    try:
-        save_tensors(folder / name, tensors)
-        write_json(folder / "state.json", {**state, "tensors": name})
-    except OSError as error:
-        kept = f"epoch {epoch - 1} is kept" if (folder / "state.json").is_file() else "no epoch is kept yet"
-        raise InputError(
-            f"{folder}: the state after epoch {epoch} cannot be written ({error.strerror or error}); {kept}: make room "
-            "there and go on by --resume."
-        ) from error
-    for old in folder.glob("epoch-*.safetensors"):
+    save_tensors(folder / name, tensors)
+    write_json(folder / "state.json", {**state, "tensors": name})
+    # A process that was killed while it wrote leaves a file whose name begins with a dot.
+    for old in [*folder.glob("epoch-*.safetensors"), *folder.glob(".epoch-*.safetensors")]:
         if old.name != name:
             old.unlink()
 

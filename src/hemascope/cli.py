@@ -105,7 +105,7 @@ def train(
         raise InputError(f"--recipe names '{repeated[0]}' more than once; name each recipe once.")
     if (learning_curve or preview) and len(recipes) != 1:
         raise InputError(f"--recipe names {len(recipes)} recipes; --learning-curve and --preview take one.")
-    if processes().count > 1 and (len(recipes) != 1 or learning_curve or preview):
+    if processes().total > 1 and (len(recipes) != 1 or learning_curve or preview):
         raise InputError(
             "several processes train one recipe together; name one, without --learning-curve or --preview."
         )

@@ -7,11 +7,16 @@ from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import LightningEnvironment
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
 
 from hemascope.errors import InputError
 from hemascope.processes import processes
+
+try:
+    import resource
+except ModuleNotFoundError:  # Windows sets no such limits
+    resource = None  # type: ignore[assignment]
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -30,7 +35,9 @@ def build_fabric(device: str, precision: str) -> Fabric:
     if precision not in PRECISIONS:
         raise InputError(f"--precision is '{precision}', expected {', '.join(PRECISIONS)}.")
     on_gpu = cuda and device != "cpu"
-    low = precision == "bfloat16" or (precision == "auto" and on_gpu)
+    # It pays where the hardware has it: GPUs before Ampere imitate it, and so do most CPUs.
+    pays = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    low = precision == "bfloat16" or (precision == "auto" and pays)
     group = processes()
     if on_gpu and group.per_node > torch.cuda.device_count():
         raise InputError(
@@ -42,28 +49,31 @@ def build_fabric(device: str, precision: str) -> Fabric:
         devices=group.per_node,
         num_nodes=group.nodes,
         # Running means of norms are averaged over the processes once an epoch instead.
-        strategy=DDPStrategy(broadcast_buffers=False) if group.count > 1 else "auto",
+        strategy=DDPStrategy(broadcast_buffers=False) if group.total > 1 else "auto",
         precision="bf16-mixed" if low else "32-true",
         # A process of its own inside a SLURM allocation would otherwise wait for those that srun did not start.
-        plugins=None if group.count > 1 else [LightningEnvironment()],
+        plugins=None if group.total > 1 else [LightningEnvironment()],
     )
 
 
 def describe_device(device: str, precision: str) -> str:
     """What a run computes on, in words. Raises InputError when it cannot be had."""
     found = build_fabric(device, precision).device
-    count = processes().count
+    count = processes().total
     together = f", {count} processes" if count > 1 else ""
     return (f"cuda: {torch.cuda.get_device_name(found)}" if found.type == "cuda" else "cpu") + together
 
 
 def memory_of(device: torch.device) -> int:
-    """All memory of a device in bytes; on the CPU what the machine has or the container may use."""
+    """All memory of a device in bytes; on the CPU what the machine has, or the container or `ulimit` allows."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")] if hasattr(os, "sysconf") else [8 * 2**30]
     if _CGROUP_LIMIT.is_file() and (told := _CGROUP_LIMIT.read_text().strip()).isdigit():
         limits.append(int(told))
+    if resource is not None:
+        allowed = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+        limits += [limit for limit in allowed if limit != resource.RLIM_INFINITY]
     return min(limits)
 
 
@@ -75,8 +85,15 @@ def out_of_memory(error: BaseException) -> bool:
     )
 
 
-def all_agree_to(fabric: Fabric, flag: bool) -> bool:
-    """Whether any process of the training wants it: what one decides by its clock, all must do."""
+def reduced(fabric: Fabric, values: torch.Tensor, how: str) -> torch.Tensor:
+    """The "sum" or the "mean" of a tensor over all processes of the training, which each of them gets."""
     if fabric.world_size == 1:
-        return flag
-    return bool(fabric.all_reduce(torch.tensor(float(flag), device=fabric.device), reduce_op="sum") > 0)
+        return values
+    found = fabric.all_reduce(values, reduce_op=how)
+    assert isinstance(found, torch.Tensor)
+    return found
+
+
+def any_process(fabric: Fabric, flag: bool) -> bool:
+    """Whether it holds in any process of the training: what one decides by its clock, all must do."""
+    return bool(reduced(fabric, torch.tensor(float(flag), device=fabric.device), "sum") > 0)

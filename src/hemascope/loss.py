@@ -1,4 +1,4 @@
-"""Cross entropy with classes or shares of classes as targets, in parts that sum to the mean over a whole batch."""
+"""Cross entropy with classes or shares of classes as targets, whole or in parts that sum to the mean over a batch."""
 
 from __future__ import annotations
 
@@ -8,20 +8,28 @@ from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
 
-def summed_cross_entropy(
-    logits: torch.Tensor, targets: torch.Tensor, class_weights: torch.Tensor | None, label_smoothing: float
+def soft_cross_entropy(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    class_weights: torch.Tensor | None,
+    label_smoothing: float,
+    whole: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The weighted sum over pictures, a scalar.
+    """The weighted mean over pictures, a scalar; or what a part of a batch adds to the mean over the whole of it.
 
-    logits: (n, classes). targets: classes (n,), or shares of classes (n, classes), whose rows sum to 1.
+    logits: (n, classes). targets: classes (n,), or shares of classes (n, classes), whose rows sum to 1; shares of 0
+    and 1 give what their classes give, which torch's own does not. whole: the targets of the batch, where `targets`
+    are a part of them.
     """
-    return cross_entropy(logits, targets, class_weights, reduction="sum", label_smoothing=label_smoothing)
+    if whole is None and (targets.ndim == 1 or class_weights is None):
+        return cross_entropy(logits, targets, class_weights, label_smoothing=label_smoothing)
+    total = cross_entropy(logits, targets, class_weights, reduction="sum", label_smoothing=label_smoothing)
+    return total / _weight(targets if whole is None else whole, class_weights)
 
 
-def total_weight(targets: torch.Tensor, class_weights: torch.Tensor | None) -> torch.Tensor | float:
-    """What the sum over a batch is divided by for its mean: shares of 0 and 1 give what their classes give."""
+def _weight(targets: torch.Tensor, class_weights: torch.Tensor | None) -> torch.Tensor | int:
     if class_weights is None:
-        return float(len(targets))
+        return len(targets)
     return (class_weights[targets] if targets.ndim == 1 else targets @ class_weights).sum()
 
 

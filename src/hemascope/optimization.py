@@ -9,6 +9,7 @@ import torch
 from timm.optim.lion import Lion
 from torch import nn
 
+from hemascope.errors import InputError
 from hemascope.recipe import Recipe
 
 Optimizer = torch.optim.Optimizer
@@ -49,9 +50,9 @@ def rate_share(schedule: str, progress: float, warm_up: float | None = None) -> 
 
 
 def build_optimizer(network: nn.Module, recipe: Recipe, learning_rate: float) -> Optimizer:
-    """The recipe's optimiser over the parameters that are trained, fused where torch offers that.
+    """The recipe's optimiser over the parameters that are trained; norms and biases take no weight decay.
 
-    Norms and biases take no weight decay.
+    Raises InputError when the recipe wants it fused and it cannot be.
     """
     # Norms and biases are what has one dimension.
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -59,5 +60,11 @@ def build_optimizer(network: nn.Module, recipe: Recipe, learning_rate: float) ->
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    fused = {"fused": True} if recipe.optimizer in FUSED and trained[0].device.type in ("cpu", "cuda") else {}
-    return OPTIMIZERS[recipe.optimizer](groups, lr=learning_rate, **fused)
+    if recipe.fused and recipe.optimizer not in FUSED:
+        raise InputError(
+            f"recipe '{recipe.name}': {recipe.optimizer} cannot be fused; leave 'fused' out, or take one of "
+            f"{', '.join(FUSED)}."
+        )
+    on_gpu = trained[0].device.type == "cuda"
+    fused = recipe.fused if recipe.fused is not None else on_gpu and recipe.optimizer in FUSED
+    return OPTIMIZERS[recipe.optimizer](groups, lr=learning_rate, **({"fused": True} if fused else {}))

@@ -196,7 +196,7 @@ def _near_sentence(cells: Cells, pairs: pd.DataFrame) -> list[str]:
 
 def fit(prepared: Prepared, recipe: Recipe, run: Run, options: Options, say: Say = print) -> None:
     """Train a recipe on prepared data into a run folder, up to the exported model; goes on where a run stopped."""
-    from hemascope.devices import describe_device
+    from hemascope.devices import describe_device, out_of_memory
     from hemascope.export import export_onnx
     from hemascope.model import check_backbone
     from hemascope.train import train_network, write_history
@@ -210,7 +210,15 @@ def fit(prepared: Prepared, recipe: Recipe, run: Run, options: Options, say: Say
     write_environment(run, describe_device(options.device, options.precision))
     write_table(run.removed, prepared.removed)
     write_split(run, prepared.cells, prepared.hashes)
-    trained = train_network(prepared.cells, recipe, run.folder, options, say)
+    try:
+        trained = train_network(prepared.cells, recipe, run.folder, options, say)
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise InputError(
+            "memory does not suffice to train this network here, even in parts; use a smaller 'image_size' or "
+            "'backbone', or another --device."
+        ) from error
     write_history(run.history, trained.history)
     held_out = prepared.cells.in_split("validation")
     difference = export_onnx(

@@ -14,7 +14,7 @@ class Processes(NamedTuple):
     rank: int
 
     @property
-    def count(self) -> int:
+    def total(self) -> int:
         return self.per_node * self.nodes
 
 

@@ -73,6 +73,10 @@ class Recipe(Part):
         description="natural: an epoch shows each row once; balanced: each class equally often, without class weights.",
     )
     optimizer: Optimizer = Field("lion", description="The optimiser.")
+    fused: bool | None = Field(
+        None,
+        description="One kernel for all weights, rounded a little differently; default: on a GPU where there is one.",
+    )
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay, off norms and biases.")
     stages: tuple[Stage, ...] = Field(description="Stages, run one after the other.")
     schedule: Schedule = Field("plateau", description="How the learning rate moves within a stage.")
@@ -90,6 +94,7 @@ class Recipe(Part):
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of the target spread over all classes.")
     ema_decay: float = Field(0.0, ge=0, lt=1, description="Decay of the moving average of the weights; 0: none.")
     gradient_clip: float = Field(0.0, ge=0, description="Largest gradient norm; 0: no limit.")
+    channels_last: bool = Field(True, description="Keep the channels of a pixel together in memory, mostly faster.")
     workers: int = Field(2, ge=0, description="Threads that read and augment ahead of the network; 0: none.")
 
 

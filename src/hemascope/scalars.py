@@ -14,7 +14,7 @@ class Scalars:
         # TensorBoard is an extra and takes a while to import.
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(str(folder), purge_step=epochs_done + 1)  # type: ignore[no-untyped-call]
+        self.writer = SummaryWriter(str(folder), purge_step=epochs_done + 1)
 
     def add(self, row: Mapping[str, Any]) -> None:
         """A line of the history; its numbers appear under train, validation and pace."""
@@ -22,8 +22,8 @@ class Scalars:
             if name in ("stage", "epoch"):
                 continue
             group, _, rest = name.partition("_") if name.startswith(("train_", "validation_")) else ("pace", "", name)
-            self.writer.add_scalar(f"{group}/{rest}", value, row["epoch"])  # type: ignore[no-untyped-call]
-        self.writer.flush()  # type: ignore[no-untyped-call]
+            self.writer.add_scalar(f"{group}/{rest}", value, row["epoch"])
+        self.writer.flush()
 
     def close(self) -> None:
-        self.writer.close()  # type: ignore[no-untyped-call]
+        self.writer.close()

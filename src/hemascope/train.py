@@ -23,7 +23,7 @@ from hemascope.average import WeightAverage
 from hemascope.batches import Batches, batch_size, hold, steps_of
 from hemascope.compiled import Compiled
 from hemascope.data import Cells
-from hemascope.devices import all_agree_to, build_fabric
+from hemascope.devices import any_process, build_fabric, reduced
 from hemascope.errors import InputError
 from hemascope.files import replacing
 from hemascope.loss import balanced_weights
@@ -111,7 +111,6 @@ def train_network(cells: Cells, recipe: Recipe, folder: Path, options: Options, 
     network, weights = build_model(recipe, cells.class_names)
     place, log = _Place(), _Log()
     saved = checkpoint.load(folder / "checkpoint")
-    fabric.barrier()
     if saved is not None:
         place, log, weights = _restored(saved[1])
         network.load_state_dict(saved[0].part("network"))
@@ -119,12 +118,17 @@ def train_network(cells: Cells, recipe: Recipe, folder: Path, options: Options, 
     elif weights.random and recipe.pretrained == "auto":
         log.notes.append("ImageNet weights cannot be had: training starts from random ones, without a frozen stage.")
         say(log.notes[-1])
+    if any_process(fabric, fabric.broadcast(place.total_epochs) != place.total_epochs):
+        raise InputError(f"{folder}: the processes find different epochs there; name a folder that all nodes share.")
     stages = [stage for stage in recipe.stages if not (stage.freeze_backbone and weights.random)]
     scalars = Scalars(folder / "tensorboard", place.total_epochs) if options.tensorboard and leads else None
 
-    network = network.to(fabric.device).to(memory_format=torch.channels_last)
+    network = network.to(fabric.device)
+    if recipe.channels_last:
+        network = network.to(memory_format=torch.channels_last)
     source = hold(training.images, fabric.device)
-    held_out = Validation(validation, recipe.select_by)
+    with fabric.rank_zero_first(local=True):
+        held_out = Validation(validation, _selection(recipe, log, say))
     classes = len(cells.class_names)
     weighted = recipe.class_weights == "balanced" and recipe.sampling == "natural"
     class_weights = balanced_weights(training.labels, classes) if weighted else None
@@ -148,8 +152,10 @@ def train_network(cells: Cells, recipe: Recipe, folder: Path, options: Options, 
             best = saved[0].part("best")
             saved = None
         micro_batch = min(options.micro_batch or place.micro_batch or recipe.micro_batch or size, size)
-        module = Compiled(network, say, graphs=micro_batch == size) if options.compiled else network
-        step = Step(module, network, optimizer, average, recipe, class_weights, options.seed, fabric, micro_batch, say)
+        compiled = Compiled(network, say, graphs=micro_batch == size) if options.compiled else None
+        step = Step(
+            network, optimizer, average, recipe, class_weights, options.seed, fabric, micro_batch, say, compiled
+        )
 
         while place.epoch < stage.epochs and place.since_best < recipe.early_stopping:
             start = time.monotonic()
@@ -168,17 +174,17 @@ def train_network(cells: Cells, recipe: Recipe, folder: Path, options: Options, 
                     place.step += 1
                     progress.advance(size)
             if fabric.world_size > 1:
-                sums = torch.as_tensor(fabric.all_reduce(sums, reduce_op="sum"))
+                sums = reduced(fabric, sums, "sum")
                 _average_buffers(network, average, fabric)
             loss, accuracy = (sums / (steps * size)).tolist()
             training_seconds = time.monotonic() - start
-            if not math.isfinite(loss):
+            with average.in_network():
+                measures = held_out.measures(step.network, fabric)
+            if not all(map(math.isfinite, (loss, *measures.values()))):
                 raise InputError(
                     f"recipe '{recipe.name}': the loss is not a number in epoch {place.total_epochs + 1}; lower "
                     f"'learning_rate' (now {rate:g}) or set 'gradient_clip'."
                 )
-            with average.in_network():
-                measures = held_out.measures(step.network, fabric)
             score = held_out.score(measures)
             if score > place.best_score:
                 best = average.frozen()
@@ -201,11 +207,11 @@ def train_network(cells: Cells, recipe: Recipe, folder: Path, options: Options, 
             if scalars is not None:
                 scalars.add(log.history[-1])
             say(f"{title}: {_epoch_sentence(log.history[-1], place)}, at most {_left(place, stage)} left")
-            if all_agree_to(fabric, _out_of_time(place, options)):
+            if any_process(fabric, _out_of_time(place, options)):
                 break
         network.load_state_dict(best, strict=False)
         log.stages.append(_stage_row(stage, place, log.history))
-        if all_agree_to(fabric, _out_of_time(place, options)):
+        if any_process(fabric, _out_of_time(place, options)):
             log.notes.append(f"Training was ended after {clock(place.seconds)}: the time given was used up.")
             say(log.notes[-1])
             break
@@ -213,6 +219,14 @@ def train_network(cells: Cells, recipe: Recipe, folder: Path, options: Options, 
         scalars.close()
     network.image_size = recipe.image_size
     return Trained(network.cpu().eval(), cells.class_names, weights, log.history, log.stages, log.notes)
+
+
+def _selection(recipe: Recipe, log: _Log, say: Say) -> str:
+    """The recipe's `select_by`; a run goes on as it began, and those of old chose by the clean score."""
+    if recipe.select_by == "stress" and log.history and "validation_stress" not in log.history[0]:
+        say("This run has chosen its best epoch by the clean validation score so far, and goes on so.")
+        return "clean"
+    return recipe.select_by
 
 
 def _train_mode(module: nn.Module, network: CellClassifier, stage: Stage) -> None:
@@ -228,7 +242,7 @@ def _average_buffers(network: nn.Module, average: WeightAverage, fabric: Fabric)
     names = [name for name, value in network.named_buffers() if value.is_floating_point()]
     own = dict(network.named_buffers())
     for value in [*(own[name] for name in names), *(average.values[name] for name in names if name in average.values)]:
-        value.copy_(fabric.all_reduce(value, reduce_op="mean"))
+        value.copy_(reduced(fabric, value, "mean"))
 
 
 def _advance(place: _Place, score: tuple[float, float], recipe: Recipe, seconds: float) -> None:
@@ -261,8 +275,14 @@ def _save(
         tensors |= {f"average/{name}": value for name, value in average.values.items()}
     packed, numbers = checkpoint.pack_optimizer(optimizer)
     state = {"place": asdict(place), **asdict(log), "weights": weights.origin, "optimizer": numbers}
-    checkpoint.save(folder / "checkpoint", place.total_epochs, tensors | packed, state)
-    write_history(folder / "history.csv", log.history)
+    try:
+        checkpoint.save(folder / "checkpoint", place.total_epochs, tensors | packed, state)
+        write_history(folder / "history.csv", log.history)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: epoch {place.total_epochs} cannot be written ({error.strerror or error}); what was whole "
+            "before is kept: make room there and go on by --resume."
+        ) from error
 
 
 def _restored(state: Mapping[str, Any]) -> tuple[_Place, _Log, Weights]:

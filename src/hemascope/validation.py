@@ -6,6 +6,7 @@ disk for the next), so that an epoch costs only inference.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from hemascope.corrupt.cache import cached
 from hemascope.data import Cells, pixel_hashes
 from hemascope.data.cells import Pictures
-from hemascope.devices import out_of_memory
+from hemascope.devices import out_of_memory, reduced
 from hemascope.metrics import balanced_accuracy
 from hemascope.stress import seed_for
 from hemascope.stress_scores import SCORED_MIXES
@@ -35,7 +36,7 @@ class Validation:
 
     def __init__(self, cells: Cells, select_by: str) -> None:
         self.select_by, self.labels = select_by, cells.labels
-        self.clean: Pictures = np.asarray(cells.images[:])
+        self.clean = cells.images
         self.mixes: list[Pictures] = []
         if select_by == "stress":
             hashes = pixel_hashes(cells)
@@ -45,10 +46,12 @@ class Validation:
     def measures(self, network: nn.Module, fabric: Fabric) -> dict[str, float]:
         """validation_loss, validation_accuracy, validation_balanced_accuracy; and validation_stress with its loss.
 
-        validation_stress is the mean accuracy over the mixes, as in `hemascope.stress`. The network is left in
-        evaluation mode.
+        validation_stress is the mean accuracy over the mixes, as in `hemascope.stress`. Of a network whose logits are
+        no numbers validation_loss is all there is, and it is none either. The network is left in evaluation mode.
         """
         logits = _logits(network, self.clean, fabric)
+        if not bool(logits.isfinite().all()):
+            return {"validation_loss": math.nan}
         labels = torch.from_numpy(self.labels)
         found = {
             "validation_loss": float(cross_entropy(logits, labels)),
@@ -90,11 +93,13 @@ def _logits(network: nn.Module, pictures: Pictures, fabric: Fabric) -> torch.Ten
     if fabric.world_size == 1:
         return own.cpu()
     # A process without rows does not know how many classes there are.
-    classes = int(fabric.all_reduce(torch.tensor(own.shape[-1], device=fabric.device), reduce_op="max"))
+    widths = torch.tensor([0] * fabric.world_size, device=fabric.device)
+    widths[fabric.global_rank] = own.shape[-1]
+    classes = int(reduced(fabric, widths, "sum").max())
     whole = torch.zeros((count, classes), dtype=torch.float64, device=fabric.device)
     if outputs:
         whole[first:last] = own
-    return torch.as_tensor(fabric.all_reduce(whole, reduce_op="sum")).cpu()
+    return reduced(fabric, whole, "sum").cpu()
 
 
 def _on(images: np.ndarray, device: torch.device) -> torch.Tensor:
