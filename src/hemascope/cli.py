@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +11,7 @@ import typer
 
 from hemascope.errors import InputError
 from hemascope.processes import leads, processes
-from hemascope.stopping import StoppedError, raise_on_signals
+from hemascope.stopping import StoppedError, raise_on_signals, tell
 from hemascope.version import __version__
 
 if TYPE_CHECKING:
@@ -42,10 +42,14 @@ def main() -> None:
     except InputError as error:
         print(f"hemascope: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"hemascope: {where}there is no room left on the disk; make some and try again.", file=sys.stderr)
+        raise SystemExit(2) from None
     except StoppedError as stopped:
-        # Nobody may be there to read it any more.
-        with contextlib.suppress(OSError):
-            print(f"hemascope: {stopped}", file=sys.stderr, flush=True)
+        tell(f"hemascope: {stopped}")
         raise SystemExit(stopped.exit_status) from None
 
 

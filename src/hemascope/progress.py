@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from types import TracebackType
@@ -58,7 +59,9 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.bar is not None:
-            self.bar.stop()
+            # A terminal that was closed cannot be tidied up, and why the block ended matters more.
+            with contextlib.suppress(OSError):
+                self.bar.stop()
 
 
 def clock(seconds: float) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from types import FrameType
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -36,6 +38,18 @@ def raise_on_signals() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _raise)
+
+
+def tell(sentence: str) -> None:
+    """Print a last sentence to stderr, where somebody may no longer be there to read it."""
+    try:
+        sys.stdout.flush()
+        print(sentence, file=sys.stderr, flush=True)
+    except OSError:
+        # What is left in buffers would fail again at the very end, and change the exit status.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(nowhere, stream.fileno())
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
