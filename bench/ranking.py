@@ -12,13 +12,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +23,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from challenge import SHARED, accuracy, make_challenge, prepared_cells
 from hemascope.corrupt import HELD_OUT, MEDMNIST_C
 from hemascope.corrupt.cache import cached
-from hemascope.data import Cells, load
-from hemascope.draws import permutation
+from hemascope.data import Cells
 from hemascope.files import write_json
-from hemascope.pipeline import Prepared, fit, prepare, training_options
+from hemascope.pipeline import fit, training_options
 from hemascope.recipe import Recipe, recipe_from
 from hemascope.run import open_run
 from hemascope.runtime import load_model
 from hemascope.stress import seed_for, stress_score
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARED = ROOT.parent / "shared"
 FOLDER = ROOT / "runs" / "ranking"
 CELLS = 4000
 CLOSE = 0.03
@@ -104,34 +100,13 @@ def recipe_of(name: str) -> Recipe:
     )
 
 
-def make_challenge(folder: Path) -> None:
-    """Write the challenge file into a folder, once."""
-    if not (folder / "training_set.npz").is_file():
-        with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-            command = [sys.executable, str(SHARED / "scripts" / "make_challenge.py"), temporary]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            shutil.copytree(temporary, folder, dirs_exist_ok=True)
-
-
-def prepared_cells() -> Prepared:
-    """The cleaned and split challenge file, less all but 4,000 of its training rows."""
-    cells = load(FOLDER / "data" / "training_set.npz")
-    cells = replace(cells, images=np.asarray(cells.images[:]))
-    prepared = prepare(cells, seed=0, say=lambda sentence: None)
-    assert prepared.cells.split is not None
-    split = prepared.cells.split.astype("<U11")
-    training = np.flatnonzero(split == "train")
-    split[training[permutation(0, 0, len(training))[CELLS:]]] = "unused"
-    return replace(prepared, cells=replace(prepared.cells, split=split))
-
-
 def train_and_score(name: str) -> dict[str, Any]:
     """One model of the roster: trained, exported, scored; its figures, which are also left beside it."""
     folder = FOLDER / name.lower().replace(", ", "-").replace(" ", "-")
     done = folder / "figures.json"
     if done.is_file():
         return dict(json.loads(done.read_text(encoding="utf-8")))
-    prepared = prepared_cells()
+    prepared = prepared_cells(FOLDER / "data", CELLS)
     run = open_run(folder, resume=True)
     fit(prepared, recipe_of(name), run, training_options(0, "cpu", "float32", None))
     model = load_model(run.folder)
@@ -163,10 +138,6 @@ def singly(model: Any, cells: Cells, families: Sequence[str], seed: int) -> floa
             ]
         )
     )
-
-
-def accuracy(model: Any, cells: Cells, images: NDArray[np.uint8]) -> float:
-    return float((model.predict(np.asarray(images)).argmax(1) == cells.labels).mean())
 
 
 PREDICTORS = ("stress_validation", "medmnist_c_validation", "clean_validation")

@@ -158,7 +158,11 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="A folder for metrics.json and predictions.parquet.")] = None,
     against: Annotated[Path | None, typer.Option(help="Another run to compare with, by McNemar's test.")] = None,
     stress: Annotated[
-        bool, typer.Option("--stress", help="Corrupt the pictures in every way, too; --out gets stress.html.")
+        bool,
+        typer.Option(
+            "--stress",
+            help="Corrupt the pictures in every way, too; --out gets stress.html. Keeps them, up to 8 GiB.",
+        ),
     ] = False,
     class_map: ClassMap = None,
     group_by: GroupBy = None,

@@ -101,7 +101,7 @@ def novelty(
     draws: int = DRAWS,
     own_draws: int = OWN_DRAWS,
 ) -> Novelty:
-    """How far each family of corruption lies from what a recipe's augmentation does. Needs torch, as augmenting does.
+    """How far each family of corruption lies from what a recipe's augmentation does.
 
     cells: some clean pictures, of which `pictures` are used, as evenly over the classes as can be. augmentation: a
     recipe's. families: of `hemascope.corrupt`, all when None. The clean pictures themselves are one of the draws.
@@ -298,10 +298,6 @@ def _ways(augmentation: Sequence[Augmentation]) -> list[list[Augmentation]]:
 
 def _augmented(images: Images, steps: Sequence[Augmentation], seed: int, draw: int) -> Images:
     """The pictures after one draw, the same for all."""
-    import torch
-
     from hemascope.augment import augment
 
-    batch = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
-    changed = augment(batch, _alike(draw, images), steps, seed=seed, epoch=0)
-    return np.ascontiguousarray(changed.permute(0, 2, 3, 1).numpy())
+    return augment(images, _alike(draw, images), steps, seed=seed, epoch=0, threads=1)

@@ -7,7 +7,6 @@ held-out families and `hidden-unseen` play no part in it, so that they can say w
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -109,7 +108,7 @@ def stress(
     seed: decides every corruption; `seed_for("evaluation")` when None. rows: int64 (n,), the number of each picture,
     which with the seed decides how it is corrupted; its place in the cells when None. what: which of GROUPS to
     measure. augmentation: that of the model's recipe, which a run folder knows; then how unseen each family is to it is
-    measured, for which torch is needed. trained_on: as in `evaluate`; rows that show the pixels of training pictures
+    measured. trained_on: as in `evaluate`; rows that show the pixels of training pictures
     are left out.
 
     Raises InputError as `evaluate` does.
@@ -204,8 +203,6 @@ def _augmentation_of(model: Path) -> tuple[tuple[Augmentation, ...] | None, str]
         augmentation = recipe_of(Run(model)).augmentation
     except InputError as error:
         return None, f"{told}: {error}"
-    if augmentation and importlib.util.find_spec("torch") is None:
-        return None, f"{told}: torch is not installed; pip install 'hemascope[train]' brings it."
     return augmentation, ""
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from hemascope.augment import FAMILIES, MIXING, augment, label_weights
+from hemascope.augment import FAMILIES, MIXING, _worth, augment, label_weights
 from hemascope.data import Cells
 from hemascope.recipe import Augmentation, AugmentationName
 from hemascope.synthetic import draw_cells
@@ -110,6 +110,11 @@ def test_a_step_touches_its_share_of_the_pictures(batch: Pictures) -> None:
     assert 0.19 < share < 0.31
     unmoved = augment(pictures, rows, steps("jitter", magnitude=1.0, probability=0.0), seed=0, epoch=0)
     assert (unmoved == pictures).all()
+
+
+@pytest.mark.parametrize(("shape", "most"), [((512, 96, 96, 3), 1), ((4, 256, 256, 3), 1), ((64, 256, 256, 3), 16)])
+def test_small_pictures_are_not_shared_among_threads(shape: tuple[int, ...], most: int) -> None:
+    assert 1 <= _worth(np.zeros(shape, np.uint8)) <= most
 
 
 def test_the_number_of_threads_changes_nothing(many: Pictures) -> None:

@@ -142,21 +142,32 @@ _shifts = np.stack([np.cos(_phases), -np.sin(_phases)], axis=1).reshape(-1, len(
 def coarse_overlay(first: Mapping[float, Spectra], second: Mapping[float, Spectra]) -> Overlay:
     """The best of all POSES, of ZOOMS of either picture and of the shifts up to REACH.
 
-    first, second: for each of ZOOMS the `packed` spectra (n, frequencies) of the two pictures of each pair.
+    first, second: for each of ZOOMS the `packed` spectra (n, frequencies) of the two pictures of each pair. The pose
+    is chosen without a zoom: a small one leaves the right pose the best, so that only that is tried with others.
     """
     count = len(first[1.0])
-    best = Overlay(np.zeros(count, np.int64), np.ones((count, 2)), np.zeros((count, 2)), np.full(count, -np.inf))
-    for zoom_first, zoom_second in [(1.0, 1.0), *((z, 1.0) for z in ZOOMS[1:]), *((1.0, z) for z in ZOOMS[1:])]:
-        cross = np.take(second[zoom_second], _places, axis=1)
-        cross.view(np.float32)[:] *= _signs
-        cross *= first[zoom_first].conj()[:, None]
-        correlation = (cross.view(np.float32).reshape(count * POSES, -1) @ _shifts).reshape(count, -1)
-        at = correlation.argmax(1)
-        agreement = correlation[np.arange(count), at]
+    rows = np.arange(count)
+    posed_all = np.take(second[1.0], _places, axis=1)
+    correlation = _correlations(first[1.0][:, None], posed_all, _signs).reshape(count, -1)
+    at = correlation.argmax(1)
+    pose, place = np.divmod(at, len(_down))
+    shift = np.stack([_down[place], _across[place]], 1)
+    best = Overlay(pose, np.ones((count, 2)), shift, correlation[rows, at].astype(np.float64))
+    places, signs = _places[pose], _signs[pose]
+    for zoom_first, zoom_second in [*((z, 1.0) for z in ZOOMS[1:]), *((1.0, z) for z in ZOOMS[1:])]:
+        one_pose = np.take_along_axis(second[zoom_second], places, axis=1)
+        correlation = _correlations(first[zoom_first], one_pose, signs)
+        place = correlation.argmax(1)
+        agreement = correlation[rows, place]
         better = agreement > best.agreement
-        pose, place = np.divmod(at[better], len(_down))
-        best.pose[better] = pose
         best.scale[better] = zoom_first / zoom_second
-        best.shift[better] = np.stack([_down[place], _across[place]], 1) / zoom_second
+        best.shift[better] = np.stack([_down[place], _across[place]], 1)[better] / zoom_second
         best.agreement[better] = agreement[better]
     return best
+
+
+def _correlations(first: Spectra, second: Spectra, signs: Floats) -> Floats:
+    """The correlation at each of the shifts: (rows, shifts). second: an array of its own, which is changed."""
+    second.view(np.float32)[:] *= signs
+    second *= first.conj()
+    return np.asarray(second.view(np.float32).reshape(-1, len(_shifts)) @ _shifts)

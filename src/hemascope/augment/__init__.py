@@ -93,8 +93,10 @@ FAMILIES: Mapping[str, Family] = {
 
 MIXING = ("mixup", "cutmix")
 
-FEWEST = 16
-"""Pictures that are worth a thread."""
+FEWEST_PIXELS = 2**18
+"""That are worth a thread: 16 pictures of 128 x 128."""
+SMALL = 128
+"""Pictures of a smaller side get one thread: so little is done at a time that threads wait for each other."""
 
 _Numbered = tuple[int, Augmentation]
 
@@ -129,13 +131,13 @@ def augment(
 
     pictures: a NumPy array uint8 (n, h, w, 3), or a tensor (n, 3, h, w) on any device, uint8 or float in 0 to 255,
     which is rounded to whole grey levels. rows: int64 (n,), the number of each picture in the training set; with seed
-    and epoch it decides the draw. threads: that share an array; 0: as many as there are cores, when there is enough to
-    do.
+    and epoch it decides the draw. threads: that share an array; 0: as many as there are cores, where the pictures are
+    large and many enough to gain by it.
     """
     if isinstance(pictures, np.ndarray):
         height, width = pictures.shape[1:3]
         plan = plan_of(rows, enumerate(steps), (height, width), seed=seed, epoch=epoch)
-        return _on_cpu(pictures, plan, threads or min(_cores(), -(-len(pictures) // FEWEST)))
+        return _on_cpu(pictures, plan, threads or _worth(pictures))
     import torch
 
     from hemascope.augment import on_tensors
@@ -176,6 +178,13 @@ def _on_cpu(pictures: NDArray[np.uint8], plan: Plan, threads: int) -> NDArray[np
         for done in waiting:
             done.result()
     return changed
+
+
+def _worth(pictures: NDArray[np.uint8]) -> int:
+    """How many threads are worth their while."""
+    if min(pictures.shape[1:3]) < SMALL:
+        return 1
+    return max(1, min(_cores(), pictures[..., 0].size // FEWEST_PIXELS))
 
 
 @functools.cache

@@ -17,6 +17,7 @@ from PIL import AvifImagePlugin, Image, ImageOps, UnidentifiedImageError
 
 from hemascope.data.cells import Images
 from hemascope.data.pixels import MIN_SIDE, expected_ranges, from_16_bit, over_white, scale_for
+from hemascope.data.png import decode_plain_png, plain_png_size
 from hemascope.errors import InputError
 
 # A picture of one cell has some 0.1 million pixels; what is far beyond a whole field of view is refused undecoded.
@@ -70,7 +71,11 @@ def decode(source: bytes | Path) -> Images:
 def decode_picture(source: bytes | Path) -> Decoded:
     """As `decode`, with what the pixels do not tell: whether it was JPEG, and whether it had further frames."""
     try:
-        with _opened(BytesIO(source) if isinstance(source, bytes) else source) as image:
+        content = source if isinstance(source, bytes) else _content(source)
+        plain = _plain(content) if isinstance(content, bytes) else None
+        if plain is not None:
+            return Decoded(plain, False, False, "RGB", float("nan"))
+        with _opened(content) as image:
             _check_size(image.size)
             jpeg = image.format in _JPEG_FORMATS
             # A camera's JPEG may carry a small preview as its second frame, which is nothing to tell.
@@ -101,18 +106,26 @@ def decode_picture(source: bytes | Path) -> Decoded:
         raise InputError(f"it cannot be decoded ({reason.rstrip('.')}); it is damaged or incomplete.") from error
 
 
-def _opened(file: BytesIO | Path) -> Image.Image:
-    if isinstance(file, BytesIO):
-        size = file.getbuffer().nbytes
-    else:
-        about = file.stat()
-        if not stat.S_ISREG(about.st_mode):
-            raise InputError("it is not a file; give a picture.")
-        size = about.st_size
-        if 0 < size <= READ_AT_ONCE:
-            file = BytesIO(file.read_bytes())
-    if not size:
+def _content(path: Path) -> bytes | Path:
+    """What a file holds, or its path where it is too large to be read in one go."""
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise InputError("it is not a file; give a picture.")
+    return path.read_bytes() if about.st_size <= READ_AT_ONCE else path
+
+
+def _plain(content: bytes) -> Images | None:
+    size = plain_png_size(content)
+    if size is None:
+        return None
+    _check_size(size)
+    return decode_plain_png(content)
+
+
+def _opened(content: bytes | Path) -> Image.Image:
+    if not content:
         raise InputError("it is empty (0 bytes); copy it again.")
+    file = BytesIO(content) if isinstance(content, bytes) else content
     with _opening, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         threads = AvifImagePlugin.DEFAULT_MAX_THREADS
