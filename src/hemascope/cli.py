@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hemascope.errors import InputError
+from hemascope.processes import leads, processes
+from hemascope.stopping import StoppedError, raise_on_signals, tell
 from hemascope.version import __version__
 
 if TYPE_CHECKING:
@@ -32,15 +35,22 @@ Crop = Annotated[int | None, typer.Option(help="Use the central square of so man
 
 
 def main() -> None:
-    """Run the command line; bad input ends it with one sentence and exit status 2."""
+    """Run the command line; bad input ends it with one sentence and exit status 2, a signal with 128 and its number."""
+    raise_on_signals()
     try:
         app()
     except InputError as error:
         print(f"hemascope: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("hemascope: stopped; what was finished is kept, and train --resume goes on from there.", file=sys.stderr)
-        raise SystemExit(130) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"hemascope: {where}there is no room left on the disk; make some and try again.", file=sys.stderr)
+        raise SystemExit(2) from None
+    except StoppedError as stopped:
+        tell(f"hemascope: {stopped}")
+        raise SystemExit(stopped.exit_status) from None
 
 
 def _version(asked: bool) -> None:
@@ -89,6 +99,13 @@ def train(
     ] = None,
     preview: Annotated[bool, typer.Option("--preview", help="Only draw what augmentation does.")] = False,
     stress: Annotated[bool, typer.Option("--stress", help="The whole stress test on the test rows, too.")] = False,
+    micro_batch: Annotated[
+        int | None, typer.Option(min=1, help="Pictures at a time through the network; the batch stays.")
+    ] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the network, with CUDA graphs on a GPU.")
+    ] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write scalars to OUT/tensorboard, too.")] = False,
     class_map: ClassMap = None,
     group_by: GroupBy = None,
     crop: Crop = None,
@@ -101,6 +118,10 @@ def train(
         raise InputError(f"--recipe names '{repeated[0]}' more than once; name each recipe once.")
     if (learning_curve or preview) and len(recipes) != 1:
         raise InputError(f"--recipe names {len(recipes)} recipes; --learning-curve and --preview take one.")
+    if processes().total > 1 and (len(recipes) != 1 or learning_curve or preview):
+        raise InputError(
+            "several processes train one recipe together; name one, without --learning-curve or --preview."
+        )
     if stress and (learning_curve or preview):
         raise InputError("--stress needs a score on the test rows, which --learning-curve and --preview do not give.")
     numbers = _seeds(seed, seeds)
@@ -115,9 +136,9 @@ def train(
     first = numbers[0] if split_seed is None else split_seed
     options: dict[str, Any] = {
         "split_seed": first, "device": device, "precision": precision, "max_minutes": max_minutes, "resume": resume,
-        "allow_leaks": allow_leaks,
+        "allow_leaks": allow_leaks, "micro_batch": micro_batch, "compiled": compiled, "tensorboard": tensorboard,
     }  # fmt: skip
-    if not (resume or preview):
+    if leads() and not (resume or preview):
         from hemascope.files import new_folder
 
         new_folder(out)
@@ -147,6 +168,8 @@ def train(
         from hemascope.evaluate import summary
 
         run = pipeline.train(cells, recipes[0], out, test=further, stress=stress, seed=numbers[0], **options)
+        if not leads():
+            return
         import json
 
         print(summary(json.loads(run.metrics.read_text(encoding="utf-8"))["test"]))

@@ -22,6 +22,7 @@ from hemascope.data import NO_GROUPS_NOTE, Cells, load, pixel_hashes
 from hemascope.errors import InputError
 from hemascope.evaluate import evaluate
 from hemascope.files import replacing, write_json
+from hemascope.processes import leads
 from hemascope.recipe import Recipe, load_recipe
 from hemascope.report import write_report
 from hemascope.run import (
@@ -74,6 +75,9 @@ def train(
     device: str = "auto",
     precision: str = "auto",
     max_minutes: float | None = None,
+    micro_batch: int | None = None,
+    compiled: bool = False,
+    tensorboard: bool = False,
     resume: bool = False,
     score_test: bool = True,
     allow_leaks: bool = False,
@@ -88,16 +92,23 @@ def train(
     a choice between models that is still to be made. allow_leaks: go on when pictures stand in two splits of the data,
     or in `test` too; they are then left out of training or of the score. stress: let the test rows go through the
     whole stress test, where otherwise its score alone is computed. Raises InputError before anything is written when
-    the input is bad.
+    the input is bad. micro_batch, compiled, tensorboard: see `hemascope.train.Options`.
     """
     require_training()
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    run = open_run(out, resume)
+    # Of several processes the first one makes the folder, in which the others may then find something.
+    run = open_run(out, resume) if leads() else Run(Path(out))
     further = None if test is None else test if isinstance(test, Cells) else load(test)
     cells = data if isinstance(data, Cells) else load(data)
+    say = say if leads() else lambda sentence: None
     division = seed if split_seed is None else split_seed
     prepared = prepare(cells, seed=division, further=further, allow_leaks=allow_leaks, say=say)
-    options = training_options(seed, device, precision, max_minutes)
+    options = training_options(
+        seed, device, precision, max_minutes, micro_batch=micro_batch, compiled=compiled, tensorboard=tensorboard
+    )
+    if not leads():
+        follow(prepared, chosen, run, options)
+        return run
     fit(prepared, chosen, run, options, say)
     score_run(run, prepared, further=further, score_test=score_test, stress=stress, say=say)
     return run
@@ -112,13 +123,22 @@ def require_training() -> None:
             )
 
 
-def training_options(seed: int, device: str, precision: str, max_minutes: float | None) -> Options:
-    """The options of a training. Raises InputError when it is not installed, or a device cannot be had."""
-    require_training()
-    from hemascope.train import Options, describe_device
+def training_options(seed: int, device: str, precision: str, max_minutes: float | None, **further: Any) -> Options:
+    """The options of a training, `further` being those of `hemascope.train.Options` that most runs leave alone.
 
-    options = Options(seed=seed, device=device, precision=precision, max_minutes=max_minutes)
-    describe_device(options)
+    Raises InputError when training is not installed, or a device cannot be had.
+    """
+    require_training()
+    if further.get("tensorboard") and importlib.util.find_spec("tensorboard") is None:
+        raise InputError(
+            "--tensorboard needs the package 'tensorboard', which is not installed; run: pip install "
+            "'hemascope[tensorboard]'."
+        )
+    from hemascope.devices import describe_device
+    from hemascope.train import Options
+
+    options = Options(seed=seed, device=device, precision=precision, max_minutes=max_minutes, **further)
+    describe_device(options.device, options.precision)
     return options
 
 
@@ -189,10 +209,11 @@ def fit(
 
     on_epoch: as in `train_network`; a recipe with members has none.
     """
+    from hemascope.devices import describe_device, out_of_memory
     from hemascope.ensemble import train_members, with_views
     from hemascope.export import export_onnx
     from hemascope.model import check_backbone
-    from hemascope.train import describe_device, train_network, write_history
+    from hemascope.train import train_network, write_history
 
     check_backbone(recipe)
     config = config_of(recipe, prepared.found, prepared.found_hashes, options.seed, prepared.split_seed, command_line())
@@ -200,13 +221,21 @@ def fit(
     if run.trained:
         say(f"{run.folder}: the training is finished already")
         return
-    write_environment(run, describe_device(options))
+    write_environment(run, describe_device(options.device, options.precision))
     write_table(run.removed, prepared.removed)
     write_split(run, prepared.cells, prepared.hashes)
-    if recipe.members == 1:
-        trained = train_network(prepared.cells, recipe, run.folder, options, say, on_epoch)
-    else:
-        trained = train_members(prepared.cells, recipe, run, options, say)
+    try:
+        if recipe.members == 1:
+            trained = train_network(prepared.cells, recipe, run.folder, options, say, on_epoch)
+        else:
+            trained = train_members(prepared.cells, recipe, run, options, say)
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise InputError(
+            "memory does not suffice to train this network here, even in parts; use a smaller 'image_size' or "
+            "'backbone', or another --device."
+        ) from error
     write_history(run.history, trained.history)
     held_out = prepared.cells.in_split("validation")
     difference = export_onnx(
@@ -235,6 +264,14 @@ def fit(
     )
     for checkpoint in (run.checkpoint, *run.folder.glob("members/*/checkpoint")):
         shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def follow(prepared: Prepared, recipe: Recipe, run: Run, options: Options) -> None:
+    """Take part in the training of a process that leads (`fit`), which alone writes files and speaks."""
+    from hemascope.train import train_network
+
+    if not run.trained:
+        train_network(prepared.cells, recipe, run.folder, options, lambda sentence: None)
 
 
 def score_run(

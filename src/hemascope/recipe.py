@@ -69,18 +69,37 @@ class Recipe(Part):
     head_l2: float = Field(0.001, ge=0, description="L2 penalty on the weights of the dense layers.")
     augmentation: tuple[Augmentation, ...] = Field((), description="Families applied in this order to each picture.")
     batch_size: int = Field(35, ge=2, description="Pictures in a step.")
+    micro_batch: int | None = Field(
+        None, ge=1, description="Pictures that go through the network at a time, where memory is short; default: all."
+    )
+    sampling: Literal["natural", "balanced"] = Field(
+        "natural",
+        description="natural: an epoch shows each row once; balanced: each class equally often, without class weights.",
+    )
     optimizer: Optimizer = Field("lion", description="The optimiser.")
+    fused: bool | None = Field(
+        None,
+        description="One kernel for all weights, rounded a little differently; default: on a GPU where there is one.",
+    )
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay, off norms and biases.")
     stages: tuple[Stage, ...] = Field(description="Stages, run one after the other.")
     schedule: Schedule = Field("plateau", description="How the learning rate moves within a stage.")
+    warm_up: float | None = Field(
+        None, ge=0, lt=1, description="Share of a stage in which the rate rises first; default: 0.15 of one_cycle."
+    )
     plateau_patience: int = Field(3, ge=1, description="Epochs without a better validation score before it is cut.")
     plateau_factor: float = Field(0.3, gt=0, lt=1, description="What the rate is multiplied with on a plateau.")
     early_stopping: int = Field(8, ge=1, description="Epochs without a better validation score that end a stage.")
+    select_by: Literal["stress", "clean"] = Field(
+        "stress",
+        description="Score on validation rows that picks the best epoch and stops early: under corruption, or clean.",
+    )
     class_weights: Literal["balanced", "none"] = Field("balanced", description="Weight of a class in the loss.")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of the target spread over all classes.")
     ema_decay: float = Field(0.0, ge=0, lt=1, description="Decay of the moving average of the weights; 0: none.")
     gradient_clip: float = Field(0.0, ge=0, description="Largest gradient norm; 0: no limit.")
-    workers: int = Field(2, ge=0, description="Processes that augment ahead of the network; 0: none.")
+    channels_last: bool = Field(True, description="Keep the channels of a pixel together in memory, mostly faster.")
+    workers: int = Field(2, ge=0, description="Threads that read and augment ahead of the network; 0: none.")
     views: Literal[1, 2, 4, 8] = Field(
         1, description="Poses of a picture (as it is, mirrored, turned) over which the exported model averages."
     )

@@ -107,6 +107,8 @@ def write_config(run: Run, config: Mapping[str, Any]) -> None:
     """
     if run.config.is_file():
         before = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+        # A field that is younger than the run has its default there.
+        before["recipe"] = recipe_from(before["recipe"], str(run.config)).model_dump(mode="json")
         before.setdefault("split_seed", before.get("seed"))
         for part in ("data", "seed", "split_seed", "recipe"):
             if before.get(part) != config[part]:

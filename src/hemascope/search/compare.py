@@ -59,6 +59,7 @@ def compare_recipes(
     allow_leaks: bool = False,
     stress: bool = False,
     say: Say = print,
+    **engine: Any,
 ) -> pd.DataFrame:
     """Train each recipe with each seed on the same rows; the best on validation is chosen, and it alone is tested.
 
@@ -74,7 +75,8 @@ def compare_recipes(
     these are means, `_low` and `_high` the means of the intervals' ends, `_std` the sample standard deviation over
     seeds, and tested_seed says whose the test columns are where it is one run's. The intervals of two recipes move
     together, as all see the same corruptions: that they overlap does not make recipes equal. all_tests fills the test
-    columns for all; they may then no longer be used to choose. allow_leaks and stress are as in `hemascope.train`.
+    columns for all; they may then no longer be used to choose. allow_leaks and stress are as in `hemascope.train`,
+    and so are micro_batch, compiled and tensorboard, which are passed on (`engine`).
     Raises InputError when a seed is named twice.
     """
     _check_seeds(seeds)
@@ -90,7 +92,7 @@ def compare_recipes(
         say(f"seeds {', '.join(map(str, seeds))} decide weights, draws and order; all see the split of seed {division}")
     found: list[_Scored] = []
     for seed in seeds:
-        options = training_options(seed, device, precision, max_minutes)
+        options = training_options(seed, device, precision, max_minutes, **engine)
         for recipe in recipes:
             say(f"— {recipe.name}{f', seed {seed}' if len(seeds) > 1 else ''}: {recipe.description}")
             run = open_run(_folder_of(folder, recipe.name, seed, alone=len(seeds) == 1), resume)

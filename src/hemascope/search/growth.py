@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,6 +37,7 @@ def learning_curve(
     resume: bool = False,
     allow_leaks: bool = False,
     say: Say = print,
+    **engine: Any,
 ) -> pd.DataFrame:
     """Train on 12, 25, 50 and 100 % of the training rows, and say whether more rows would help.
 
@@ -53,7 +54,7 @@ def learning_curve(
     cells = data if isinstance(data, Cells) else load(data)
     division = seed if split_seed is None else split_seed
     prepared = prepare(cells, seed=division, allow_leaks=allow_leaks, say=say)
-    options = training_options(seed, device, precision, max_minutes)
+    options = training_options(seed, device, precision, max_minutes, **engine)
     rows = []
     for share in SHARES:
         part = _share(prepared, share, seed)

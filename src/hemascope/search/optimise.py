@@ -93,13 +93,15 @@ def search_recipe(
     resume: bool = False,
     allow_leaks: bool = False,
     say: Say = print,
+    **engine: Any,
 ) -> pd.DataFrame:
     """Look for better values of a recipe's fields for some minutes, and leave the recipe that repeats the winner.
 
     The first trial is the recipe as it stands; `hemascope.search.space` says what the others change. A trial whose
     balanced accuracy on validation is under the median of those before it, at the same epoch, is given up; the stress
     score on validation decides. Where eight whole trainings have no room in the time, all trials have fewer epochs,
-    which is said. trials: at most so many. Test rows are never looked at.
+    which is said. trials: at most so many. engine: micro_batch, compiled and
+    tensorboard, as in `hemascope.train`. Test rows are never looked at.
 
     Writes best.yaml, best/ (the winner's run folder, not scored on the test rows), trials.csv and study.db into `out`,
     and keeps nothing else of the losers. With resume, a search goes on where it was stopped; the time that it has used
@@ -116,7 +118,7 @@ def search_recipe(
     cells = data if isinstance(data, Cells) else load(data)
     division = seed if split_seed is None else split_seed
     prepared = prepare(cells, seed=division, allow_leaks=allow_leaks, say=say)
-    options = training_options(seed, device, precision, None)
+    options = training_options(seed, device, precision, None, **engine)
     from hemascope.model import check_backbone
 
     check_backbone(recipe)
