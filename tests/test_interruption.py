@@ -20,7 +20,7 @@ import yaml
 
 from hemascope.data import save_npz
 from hemascope.recipe import Recipe
-from hemascope.stopping import StoppedError, raise_on_signals
+from hemascope.stopping import StoppedError, raising_on_signals
 from hemascope.synthetic import draw_cells
 
 Tiny = Callable[..., Recipe]
@@ -58,19 +58,18 @@ def history(run: Path) -> pd.DataFrame:
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_signals_become_an_end_with_the_status_that_shells_expect(name: str) -> None:
     number = getattr(signal, name)
-    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before = signal.getsignal(number)
+    with pytest.raises(StoppedError) as stopped, raising_on_signals():
+        signal.raise_signal(number)
+    assert stopped.value.exit_status == 128 + number
+    assert str(stopped.value).startswith(f"stopped by {name}; what was finished is kept, and train --resume")
+    assert signal.getsignal(number) is before
     try:
-        raise_on_signals()
-        with pytest.raises(StoppedError) as stopped:
-            signal.raise_signal(number)
-        assert stopped.value.exit_status == 128 + number
-        assert str(stopped.value).startswith(f"stopped by {name}; what was finished is kept, and train --resume")
         signal.signal(number, signal.SIG_IGN)
-        raise_on_signals()
-        signal.raise_signal(number)  # as under nohup, nothing happens
+        with raising_on_signals():
+            signal.raise_signal(number)  # as under nohup, nothing happens
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        signal.signal(number, before)
 
 
 def test_a_run_that_signals_end_goes_on_as_if_they_had_not_come(data: Path, tiny: Tiny, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from hemascope.errors import InputError
 from hemascope.processes import leads, processes
-from hemascope.stopping import StoppedError, raise_on_signals, tell
+from hemascope.stopping import StoppedError, raising_on_signals, tell
 from hemascope.version import __version__
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ Crop = Annotated[int | None, typer.Option(help="Use the central square of so man
 
 def main() -> None:
     """Run the command line; bad input ends it with one sentence and exit status 2, a signal with 128 and its number."""
-    raise_on_signals()
     try:
-        app()
+        with raising_on_signals():
+            app()
     except InputError as error:
         print(f"hemascope: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -32,12 +34,18 @@ class StoppedError(BaseException):
         )
 
 
-def raise_on_signals() -> None:
-    """Let each of SIGNALS raise StoppedError, those excepted that the caller has the program ignore, as nohup does."""
-    for name in SIGNALS:
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _raise)
+@contextmanager
+def raising_on_signals() -> Iterator[None]:
+    """Within the block each of SIGNALS raises StoppedError, but those that the caller has ignored, as nohup does."""
+    numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+    before = {number: handler for number in numbers if (handler := signal.getsignal(number)) is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, _raise)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def tell(sentence: str) -> None:
