@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +13,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from hemascope.data import Cells
 from hemascope.errors import InputError
-from hemascope.model import Weights, build_model
-from hemascope.recipe import Recipe
+from hemascope.model import build_model
 from hemascope.run import Run, recipe_of
-from hemascope.train import Options, Say, Trained, train_network
 
 
 class Views(nn.Module):
@@ -91,57 +87,18 @@ def load_network(run: Run) -> tuple[nn.Module, tuple[str, ...], str]:
     return with_views(network.eval(), recipe.views), names, described["weights"]
 
 
-def train_members(cells: Cells, recipe: Recipe, run: Run, options: Options, say: Say = print) -> Trained:
-    """The ensemble of a recipe with members: trained here, each from a seed of its own, or taken from their runs.
-
-    The members of seed s are those of seeds s * members and on, so that two ensembles share none. Each trains in
-    `members/` of the run folder, and goes on where it stopped; the time given is shared out among them. Raises
-    InputError when a run that is named has other classes or another split: the ensemble would be scored on pictures
-    that it knows.
-    """
-    if not isinstance(recipe.members, int):
-        return _assembled(recipe.members, cells, run)
-    single = recipe.model_copy(update={"members": 1, "views": 1})
-    minutes = None if options.max_minutes is None else options.max_minutes / recipe.members
-    found: list[Trained] = []
-    for place in range(recipe.members):
-        seed = options.seed * recipe.members + place
-        say(f"member {place + 1} of {recipe.members}, seed {seed}")
-        own = replace(options, seed=seed, max_minutes=minutes)
-        found.append(train_network(cells, single, run.folder / "members" / f"seed-{seed}", own, say))
-        for row in (*found[-1].history, *found[-1].stages):
-            key = "stage" if "stage" in row else "name"
-            row[key] = f"seed {seed}: {row[key]}"
-    return Trained(
-        Ensemble([member.network for member in found]).eval(),
-        cells.class_names,
-        found[0].weights,
-        [row for member in found for row in member.history],
-        [row for member in found for row in member.stages],
-        list(dict.fromkeys(note for member in found for note in member.notes)),
-    )
-
-
-def _assembled(folders: Sequence[str], cells: Cells, run: Run) -> Trained:
-    division = _rows_of(run)
-    members, origins = [], []
-    for folder in folders:
-        network, names, origin = load_network(Run(Path(folder)))
-        if names != cells.class_names:
-            raise InputError(
-                f"{folder}: tells {', '.join(names)} apart, and these data hold {', '.join(cells.class_names)}; name "
-                "members that were trained on the same classes."
-            )
-        if not _rows_of(Run(Path(folder))).equals(division):
-            raise InputError(
-                f"{folder}: was trained on another split or other data, so that it may know pictures that are held out "
-                "here; name members that were trained on these data with the same --split-seed."
-            )
-        members.append(network)
-        origins.append(origin)
-    note = f"The model averages finished runs: {', '.join(Path(folder).name for folder in folders)}."
-    weights = Weights(", ".join(dict.fromkeys(origins)))
-    return Trained(Ensemble(members).eval(), cells.class_names, weights, [], [], [note])
+def check_same_rows(folder: str, names: Sequence[str], class_names: Sequence[str], run: Run) -> None:
+    """Raise InputError when a finished run knows other classes than these, or pictures that `run` holds out."""
+    if tuple(names) != tuple(class_names):
+        raise InputError(
+            f"{folder}: tells {', '.join(names)} apart, and these data hold {', '.join(class_names)}; name runs that "
+            "were trained on the same classes."
+        )
+    if not _rows_of(Run(Path(folder))).equals(_rows_of(run)):
+        raise InputError(
+            f"{folder}: was trained on another split or other data, so that it may know pictures that are held out "
+            "here; name runs that were trained on these data with the same --split-seed."
+        )
 
 
 def _rows_of(run: Run) -> pd.DataFrame:

@@ -210,9 +210,11 @@ def fit(
     on_epoch: as in `train_network`; a recipe with members has none.
     """
     from hemascope.devices import describe_device, out_of_memory
-    from hemascope.ensemble import train_members, with_views
+    from hemascope.ensemble import with_views
     from hemascope.export import export_onnx
+    from hemascope.members import train_members
     from hemascope.model import check_backbone
+    from hemascope.teacher import check_teacher
     from hemascope.train import train_network, write_history
 
     check_backbone(recipe)
@@ -224,6 +226,7 @@ def fit(
     write_environment(run, describe_device(options.device, options.precision))
     write_table(run.removed, prepared.removed)
     write_split(run, prepared.cells, prepared.hashes)
+    check_teacher(recipe, prepared.cells.class_names, run)
     try:
         if recipe.members == 1:
             trained = train_network(prepared.cells, recipe, run.folder, options, say, on_epoch)

@@ -100,6 +100,8 @@ class Recipe(Part):
     gradient_clip: float = Field(0.0, ge=0, description="Largest gradient norm; 0: no limit.")
     channels_last: bool = Field(True, description="Keep the channels of a pixel together in memory, mostly faster.")
     workers: int = Field(2, ge=0, description="Threads that read and augment ahead of the network; 0: none.")
+    teacher: str = Field("", description="Folder of a finished run whose answers are learned beside the labels.")
+    teacher_share: float = Field(0.5, ge=0, le=1, description="Share of the teacher's answers in the targets.")
     views: Literal[1, 2, 4, 8] = Field(
         1, description="Poses of a picture (as it is, mirrored, turned) over which the exported model averages."
     )

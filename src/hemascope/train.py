@@ -33,6 +33,7 @@ from hemascope.progress import Progress, clock
 from hemascope.recipe import Recipe, Stage
 from hemascope.scalars import Scalars
 from hemascope.step import Step
+from hemascope.teacher import Teacher
 from hemascope.validation import Validation
 
 Say = Callable[[str], None]
@@ -130,6 +131,7 @@ def train_network(
     network = network.to(fabric.device)
     if recipe.channels_last:
         network = network.to(memory_format=torch.channels_last)
+    teacher = Teacher(recipe, fabric.device) if recipe.teacher else None
     source = hold(training.images, fabric.device)
     with fabric.rank_zero_first(local=True):
         held_out = Validation(validation, _selection(recipe, log, say))
@@ -174,7 +176,8 @@ def train_network(
                 for batch in batches:
                     learning_rate = rate * place.cut
                     learning_rate *= rate_share(recipe.schedule, place.step / (steps * stage.epochs), recipe.warm_up)
-                    sums += torch.stack(step(batch, learning_rate, place.total_epochs, place.step))
+                    taught = batch if teacher is None else teacher.joined(batch)
+                    sums += torch.stack(step(taught, learning_rate, place.total_epochs, place.step))
                     place.step += 1
                     progress.advance(size)
             if fabric.world_size > 1:
