@@ -64,6 +64,10 @@ class Recipe(Part):
         "auto", description="auto (ImageNet weights when they can be had), required, none, or a safetensors file."
     )
     image_size: int = Field(96, ge=16, le=1024, description="Side of the square that the network sees, in pixels.")
+    head: Literal["dense", "knn"] = Field(
+        "dense", description="Dense layers that are trained, or a vote of the training cells nearest in embedding."
+    )
+    neighbours: int = Field(20, ge=1, description="Training cells that vote where the head is knn.")
     head_widths: tuple[int, ...] = Field((1024, 512), description="Dense layers between pooling and classes.")
     head_dropout: float = Field(0.5, ge=0, lt=1, description="Dropout after each dense layer, or before a bare one.")
     head_l2: float = Field(0.001, ge=0, description="L2 penalty on the weights of the dense layers.")

@@ -16,18 +16,19 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from torch import nn
 
 from hemascope import checkpoint, draws
 from hemascope.average import WeightAverage
-from hemascope.batches import Batches, batch_size, hold, steps_of
+from hemascope.batches import Batches, Source, batch_size, hold, steps_of
 from hemascope.compiled import Compiled
 from hemascope.data import Cells
 from hemascope.devices import any_process, build_fabric, reduced
 from hemascope.errors import InputError
 from hemascope.files import replacing
 from hemascope.loss import balanced_weights
-from hemascope.model import CellClassifier, Constant, Weights, build_model
+from hemascope.model import CellClassifier, Constant, NeighbourVote, Weights, build_model
 from hemascope.optimization import Optimizer, build_optimizer, rate_share
 from hemascope.progress import Progress, clock
 from hemascope.recipe import Recipe, Stage
@@ -35,6 +36,8 @@ from hemascope.scalars import Scalars
 from hemascope.step import Step
 from hemascope.teacher import Teacher
 from hemascope.validation import Validation
+
+EMBEDDED_AT_ONCE = 256
 
 Say = Callable[[str], None]
 OnEpoch = Callable[[Mapping[str, Any]], None]
@@ -227,6 +230,8 @@ def train_network(
     if scalars is not None:
         scalars.close()
     network.image_size = recipe.image_size
+    if isinstance(network.head, NeighbourVote):
+        network.head.remember(*_embedded(network, source, training.labels, fabric.device))
     return Trained(network.cpu().eval(), cells.class_names, weights, log.history, log.stages, log.notes)
 
 
@@ -236,6 +241,23 @@ def _selection(recipe: Recipe, log: _Log, say: Say) -> str:
         say("This run has chosen its best epoch by the clean validation score so far, and goes on so.")
         return "clean"
     return recipe.select_by
+
+
+@torch.inference_mode()
+def _embedded(
+    network: CellClassifier, source: Source, labels: NDArray[np.int64], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The embeddings of all training cells as they are, and their classes."""
+    network.eval()
+    found = []
+    with Progress("embedding the training cells", len(labels), "images") as progress:
+        for start in range(0, len(labels), EMBEDDED_AT_ONCE):
+            pictures = source.pictures[start : start + EMBEDDED_AT_ONCE]
+            if not isinstance(pictures, torch.Tensor):
+                pictures = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).to(device)
+            found.append(network.embedding(pictures).float())
+            progress.advance(len(pictures))
+    return torch.cat(found).clone(), torch.from_numpy(labels).to(device)
 
 
 def _train_mode(module: nn.Module, network: CellClassifier, stage: Stage) -> None:
