@@ -98,7 +98,7 @@ def search_recipe(
     """Look for better values of a recipe's fields for some minutes, and leave the recipe that repeats the winner.
 
     The first trial is the recipe as it stands; `hemascope.search.space` says what the others change. A trial whose
-    balanced accuracy on validation is under the median of those before it, at the same epoch, is given up; the stress
+    score on validation, under corruption or clean as the recipe chooses, is under the median of those before it, at the same epoch, is given up; the stress
     score on validation decides. Where eight whole trainings have no room in the time, all trials have fewer epochs,
     which is said. trials: at most so many. engine: micro_batch, compiled and
     tensorboard, as in `hemascope.train`. Test rows are never looked at.
@@ -274,7 +274,7 @@ def _try(searching: _Search, trial: optuna.Trial, *, first: bool) -> str:
         epoch, seconds = int(row["epoch"]), time.monotonic() - last
         last = time.monotonic()
         if epoch not in known:
-            trial.report(float(row["validation_balanced_accuracy"]), epoch)
+            trial.report(_told(row), epoch)
         trial.set_user_attr("seconds", before + last - start)
         study.set_user_attr("seconds", budget.used)
         if trial.should_prune():
@@ -304,18 +304,22 @@ def _try(searching: _Search, trial: optuna.Trial, *, first: bool) -> str:
     return f"validation stress score {score:.4f}"
 
 
+def _told(row: Mapping[str, Any]) -> float:
+    """What an epoch is pruned by: the score on validation rows by which its recipe chooses epochs."""
+    return float(row.get("validation_stress", row["validation_balanced_accuracy"]))
+
+
 def _replay(run: Run, known: set[int], trial: optuna.Trial) -> None:
     """Report the epochs that were saved just before a kill, and not yet told to the study."""
     import optuna
-    import pandas as pd
 
-    if not run.history.is_file():
-        return
-    history = pd.read_csv(run.history)
-    for epoch, score in zip(history["epoch"], history["validation_balanced_accuracy"], strict=True):
-        if int(epoch) not in known:
-            trial.report(float(score), int(epoch))
-            known.add(int(epoch))
+    from hemascope import checkpoint
+
+    saved = checkpoint.load(run.checkpoint)
+    for row in saved[1]["history"] if saved is not None else ():
+        if row["epoch"] not in known:
+            trial.report(_told(row), row["epoch"])
+            known.add(row["epoch"])
     if known and trial.should_prune():
         raise optuna.TrialPruned
 
