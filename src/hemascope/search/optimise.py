@@ -98,10 +98,10 @@ def search_recipe(
     """Look for better values of a recipe's fields for some minutes, and leave the recipe that repeats the winner.
 
     The first trial is the recipe as it stands; `hemascope.search.space` says what the others change. A trial whose
-    score on validation, under corruption or clean as the recipe chooses, is under the median of those before it, at the same epoch, is given up; the stress
-    score on validation decides. Where eight whole trainings have no room in the time, all trials have fewer epochs,
-    which is said. trials: at most so many. engine: micro_batch, compiled and
-    tensorboard, as in `hemascope.train`. Test rows are never looked at.
+    score on validation (under corruption or clean, as the recipe chooses its epochs) is under the median of those
+    before it, at the same epoch, is given up; the stress score on validation decides. Where eight whole trainings have
+    no room in the time, all trials have fewer epochs, which is said. trials: at most so many. engine: micro_batch,
+    compiled and tensorboard, as in `hemascope.train`. Test rows are never looked at.
 
     Writes best.yaml, best/ (the winner's run folder, not scored on the test rows), trials.csv and study.db into `out`,
     and keeps nothing else of the losers. With resume, a search goes on where it was stopped; the time that it has used
