@@ -91,7 +91,14 @@ def test_the_stress_test_is_printed_and_written(
     names = {path.name for path in Path("stressed").iterdir()}
     assert names >= {"metrics.json", "predictions.parquet", "stress.json", "stress.csv", "stress.html", "figures"}
     assert json.loads(Path("stressed/stress.json").read_text())["novelty"]["threshold"] > 0
-    assert "it does not forecast your hidden test" in Path("stressed/stress.html").read_text(encoding="utf-8")
+    stressed = Path("stressed/stress.html").read_text(encoding="utf-8")
+    assert "it does not forecast your hidden test" in stressed
+    assert f"model {finished.folder}, recipe tiny" in stressed
+    assert "only 24 pictures were stressed" in told
+    assert command("evaluate", finished.folder, "fresh.npz", "--stress") == 0
+    assert capsys.readouterr().out.endswith(
+        "nothing was written: --out DIR keeps the tables and a page that shows them\n"
+    )
     assert command("train", "fresh.npz", "--recipe", "quick", "--out", "x", "--preview", "--stress") == 2
     assert "hemascope: --stress needs a score on the test rows" in capsys.readouterr().err
 
@@ -240,6 +247,32 @@ def test_a_folder_that_is_not_empty_is_refused_before_reading(
     assert command("train", "none.npz", "--recipe", "small", "--out", "run") == 2
     assert "exists and is not empty" in capsys.readouterr().err
     assert (tmp_path / "run" / "mine.txt").read_text() == "mine"
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(
+    command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    one_class(tmp_path / "cells")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("name: mine\n")
+    before = sorted(tmp_path.rglob("*"))
+    for words, sentence in [
+        (["audit", "cells", "--out", "file/x"], "file is no folder"),
+        (["audit", "cells", "--out", "cells/x"], "cells/x: lies inside cells"),
+        (["audit", "none.npz", "--against", "cells", "--out", "cells/x"], "cells/x: lies inside cells"),
+        (["audit", "cells", "--apply", "cells/x"], "cells/x: lies inside cells"),
+        (["audit", "cells", "--apply", "file/x.npz"], "file is no folder"),
+        (["evaluate", "none", "cells", "--out", "/proc/x"], "/proc/x: cannot be written"),
+        (["evaluate", "none", "cells", "--out", "run"], "run: the folder exists and is not empty"),
+        (["train", "cells", "--recipe", "quick", "--out", "cells/run"], "cells/run: lies inside cells"),
+    ]:
+        assert command(*words) == 2
+        told = capsys.readouterr()
+        assert told.err.startswith("hemascope: ")
+        assert sentence in told.err
+        assert not told.out
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_misspelt_key_is_refused_with_the_right_one(

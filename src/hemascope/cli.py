@@ -141,7 +141,7 @@ def train(
     if leads() and not (resume or preview):
         from hemascope.files import new_folder
 
-        new_folder(out)
+        new_folder(out, inputs=[data])
     pipeline.require_training()
     cells = _load(data, class_map, group_by, crop)
     further = None if test is None else _load(test, class_map, None, crop)
@@ -199,7 +199,7 @@ def evaluate(
     from hemascope.files import new_folder
 
     if out is not None:
-        new_folder(out)
+        new_folder(out, inputs=[data], resumes=False)
     cells = _load(data, class_map, group_by, crop)
     for note in cells.notes:
         if note != NO_GROUPS_NOTE:
@@ -227,6 +227,8 @@ def evaluate(
             print(f"written: {write_stress_page(out)}")
     if out is not None:
         print(f"written: {out}")
+    elif stress:
+        print("nothing was written: --out DIR keeps the tables and a page that shows them")
 
 
 @app.command()
@@ -238,7 +240,7 @@ def audit(
     out: Annotated[Path | None, typer.Option(help="A folder for audit.html and the tables.")] = None,
     apply: Annotated[
         Path | None,
-        typer.Option(help="Write the cleaned set here, in the format it came in, and removed.csv beside it."),
+        typer.Option(help="Write the cleaned set here, in the format it came in, and [NAME.]removed.csv beside it."),
     ] = None,
     decisions: Annotated[
         Path | None, typer.Option(help="A CSV of pixel_hash, decision (keep, drop, relabel) and label, for --apply.")
@@ -271,13 +273,13 @@ def audit(
     from hemascope.predict import opinions_of
 
     if out is not None:
-        new_folder(out)
+        new_folder(out, inputs=[data, *(against or ())], resumes=False)
     if decisions is not None and apply is None:
         raise InputError("--decisions says what to write, but --apply does not say where; add --apply CLEAN.npz.")
     decided = None if decisions is None else read_decisions(decisions)
     thresholds = OutlierThresholds.parsed(outlier or ())
     if apply is not None and data.exists():
-        check_places(data, apply)
+        check_places(data, apply, against or ())
     cells = _load(data, class_map, group_by, crop)
     others = [_load(path, class_map, None, crop) for path in against or ()]
     given = None if model is None else opinions_of(model, cells)
@@ -294,14 +296,16 @@ def audit(
         )
     for finding in found.sentences:
         print(f"{'!' if finding.care else ' '} {finding.sentence}")
+    for sentence in [] if decided is None else without_effect(found, decided):
+        print(f"! {sentence}")
     if out is not None:
         found.write(out)
         print(f"written: {write_audit_report(found, out, against=others)}")
     if apply is not None:
-        for sentence in [] if decided is None else without_effect(found, decided):
-            print(f"! {sentence}")
-        gone = write_cleaned(found, data, apply, decided)
-        print(f"written: {apply}, less {gone:,} rows; {apply.with_name('removed.csv')} says why")
+        written = write_cleaned(found, data, apply, decided)
+        if written.copies:
+            print(f"! {written.copies:,} rows with a new label show the same pixels as another that stays, and went.")
+        print(f"written: {apply}, less {len(written.removed):,} rows; {written.table} says why")
 
 
 @app.command()
@@ -337,7 +341,9 @@ def predict(
 def sample(
     out: Annotated[Path, typer.Argument(help="The npz file to write.")],
     count: Annotated[int, typer.Option(min=8, help="How many cells to draw.")] = 1200,
-    seed: Annotated[int, typer.Option(min=0, help="Decides every pixel.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Decides every pixel; another seed draws other cells, the same one shares rows.")
+    ] = 0,
     dirty: Annotated[
         bool, typer.Option("--dirty", help="Add what spoils real files, for trying the clean-up.")
     ] = False,
