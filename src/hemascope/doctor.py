@@ -16,7 +16,7 @@ BASE = (
     "numpy", "scipy", "pillow", "pandas", "pyarrow", "scikit-learn", "matplotlib", "onnxruntime", "typer", "rich",
     "pydantic", "PyYAML", "Jinja2",
 )  # fmt: skip
-TRAIN = ("torch", "torchvision", "timm", "lightning-fabric", "safetensors", "onnx", "onnxscript")
+TRAIN = ("torch", "torchvision", "timm", "lightning-fabric", "safetensors", "onnx", "onnxscript", "skl2onnx")
 SEARCH = ("optuna",)
 
 

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import timm
@@ -18,7 +18,7 @@ from torch import nn
 
 from hemascope import residual as residual  # timm knows its networks from here on
 from hemascope.errors import InputError
-from hemascope.recipe import Recipe
+from hemascope.recipe import Classical, Recipe
 from hemascope.resize import resize_weights
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -175,7 +175,7 @@ def _head(features: int, recipe: Recipe, classes: int) -> nn.Sequential:
 def check_backbone(recipe: Recipe) -> None:
     """Raise InputError when timm does not know the recipe's backbone."""
     if recipe.backbone != "none" and not timm.is_model(recipe.backbone):
-        near = difflib.get_close_matches(recipe.backbone, timm.list_models(), n=3)
+        near = difflib.get_close_matches(recipe.backbone, [*get_args(Classical), *timm.list_models()], n=3)
         hint = f"; near it are {', '.join(near)}" if near else "; timm.list_models() lists them"
         raise InputError(f"recipe '{recipe.name}': timm has no backbone '{recipe.backbone}'{hint}.")
 

@@ -116,7 +116,7 @@ def train(
 
 def require_training() -> None:
     """Raise InputError when what training needs is not installed; a quick look, as torch takes seconds to import."""
-    for name in ("torch", "torchvision", "timm", "lightning_fabric", "safetensors", "onnx", "onnxscript"):
+    for name in ("torch", "torchvision", "timm", "lightning_fabric", "safetensors", "onnx", "onnxscript", "skl2onnx"):
         if importlib.util.find_spec(name) is None:
             raise InputError(
                 f"training needs the package '{name}', which is not installed; run: pip install 'hemascope[train]'."
@@ -217,15 +217,21 @@ def fit(
     from hemascope.teacher import check_teacher
     from hemascope.train import train_network, write_history
 
-    check_backbone(recipe)
+    if not recipe.classical:
+        check_backbone(recipe)
     config = config_of(recipe, prepared.found, prepared.found_hashes, options.seed, prepared.split_seed, command_line())
     write_config(run, config)
     if run.trained:
         say(f"{run.folder}: the training is finished already")
         return
-    write_environment(run, describe_device(options.device, options.precision))
+    write_environment(run, "cpu" if recipe.classical else describe_device(options.device, options.precision))
     write_table(run.removed, prepared.removed)
     write_split(run, prepared.cells, prepared.hashes)
+    if recipe.classical:
+        from hemascope.classical_export import train_classical
+
+        train_classical(prepared.cells, recipe, run, options.seed, options.max_minutes, say)
+        return
     check_teacher(recipe, prepared.cells.class_names, run)
     try:
         if recipe.members == 1:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from hemascope.errors import InputError
@@ -22,6 +23,10 @@ AugmentationName = Literal[
     "gaussian-noise", "shot-noise", "speckle-noise", "impulse-noise", "jpeg", "pixelate", "cutout", "grid-mask",
     "bubbles", "deposits", "mixup", "cutmix",
 ]  # fmt: skip
+Classical = Literal["classical/svm", "classical/random-forest", "classical/gradient-boosting", "classical/k-nn"]
+
+CLASSICAL_KEYS = ("name", "description", "backbone", "pretrained", "augmentation", "copies", "class_weights")
+"""The keys that say something about a model from hand-made features; the others are about networks."""
 
 
 MOST_MEMBERS = 32
@@ -59,7 +64,10 @@ class Recipe(Part):
 
     name: str = Field(description="What tables and run folders call the recipe.")
     description: str = Field("", description="One sentence for people.")
-    backbone: str = Field(description="A timm model name, or 'none': answer with the most frequent class always.")
+    backbone: str = Field(
+        description="A timm model name; classical/svm, random-forest, gradient-boosting or k-nn: hand-made features "
+        "without a network; or 'none': answer with the most frequent class always."
+    )
     pretrained: str = Field(
         "auto", description="auto (ImageNet weights when they can be had), required, none, or a safetensors file."
     )
@@ -72,6 +80,7 @@ class Recipe(Part):
     head_dropout: float = Field(0.5, ge=0, lt=1, description="Dropout after each dense layer, or before a bare one.")
     head_l2: float = Field(0.001, ge=0, description="L2 penalty on the weights of the dense layers.")
     augmentation: tuple[Augmentation, ...] = Field((), description="Families applied in this order to each picture.")
+    copies: int = Field(1, ge=1, le=16, description="Augmented copies of each picture that classical models learn too.")
     batch_size: int = Field(35, ge=2, description="Pictures in a step.")
     micro_batch: int | None = Field(
         None, ge=1, description="Pictures that go through the network at a time, where memory is short; default: all."
@@ -86,7 +95,7 @@ class Recipe(Part):
         description="One kernel for all weights, rounded a little differently; default: on a GPU where there is one.",
     )
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay, off norms and biases.")
-    stages: tuple[Stage, ...] = Field(description="Stages, run one after the other.")
+    stages: tuple[Stage, ...] = Field((), description="Stages, run one after the other; networks need them.")
     schedule: Schedule = Field("plateau", description="How the learning rate moves within a stage.")
     warm_up: float | None = Field(
         None, ge=0, lt=1, description="Share of a stage in which the rate rises first; default: 0.15 of one_cycle."
@@ -123,6 +132,30 @@ class Recipe(Part):
                 "members", f"expected a whole number from 1 to {MOST_MEMBERS}, or a list of two run folders or more"
             )
         return given
+
+    @property
+    def classical(self) -> bool:
+        """Whether the model is made from hand-made features rather than a network."""
+        return self.backbone.partition("/")[0] == "classical"
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Recipe:
+        given = {name for name in self.model_fields_set if getattr(self, name) != type(self).model_fields[name].default}
+        if self.classical:
+            choices = get_args(Classical)
+            if self.backbone not in choices:
+                raise _mistake(
+                    f"'backbone' is {self.backbone!r}{_nearest(self.backbone, choices)}; there are {', '.join(choices)}"
+                )
+            if other := sorted(given - set(CLASSICAL_KEYS)):
+                raise _mistake(f"'{other[0]}' is about networks, and {self.backbone} is none; leave it out")
+            if mixing := [step.name for step in self.augmentation if step.name in ("mixup", "cutmix")]:
+                raise _mistake(f"'{mixing[0]}' mixes labels, and classical models learn from one each; leave it out")
+        elif "copies" in given:
+            raise _mistake("'copies' is about classical models; networks see other copies in every epoch: leave it out")
+        elif self.backbone != "none" and "stages" not in self.model_fields_set:
+            raise _mistake("the key 'stages' is missing; add it")
+        return self
 
 
 def recipe_names() -> list[str]:
@@ -177,6 +210,8 @@ def _sentence(error: ValidationError) -> str:
         return f"unknown key '{where}'{_nearest(str(problem['loc'][-1]), list(part.model_fields))}."
     if problem["type"] == "missing":
         return f"the key '{where}' is missing; add it."
+    if problem["type"] == "mistake":
+        return f"{problem['msg']}."
     found = problem.get("input")
     if problem["type"] == "literal_error":
         choices = [*get_args(Optimizer), *get_args(Schedule), *get_args(AugmentationName)]
@@ -184,6 +219,11 @@ def _sentence(error: ValidationError) -> str:
     return f"'{where}' is {found!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}."
 
 
-def _nearest(word: str, choices: list[str]) -> str:
+def _mistake(sentence: str) -> PydanticCustomError:
+    # A template would take braces in a user's own words for its own.
+    return PydanticCustomError("mistake", "{sentence}", {"sentence": sentence})
+
+
+def _nearest(word: str, choices: Sequence[str]) -> str:
     near = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
     return f"; did you mean '{near[0]}'?" if near else ""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PACKAGES = (
     "numpy", "pillow", "pandas", "pyarrow", "scikit-learn", "matplotlib", "onnxruntime", "torch", "torchvision", "timm",
-    "lightning-fabric", "safetensors", "onnx", "onnxscript",
+    "lightning-fabric", "safetensors", "onnx", "onnxscript", "skl2onnx",
 )  # fmt: skip
 
 

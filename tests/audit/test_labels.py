@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from hemascope.audit.features import Floats, cell_features
+from hemascope.audit.features import cell_features
 from hemascope.audit.labels import (
     FOLDS,
     MIN_CLASS_ROWS,
@@ -22,6 +22,7 @@ from hemascope.audit.labels import (
 from hemascope.data.cells import Cells
 from hemascope.data.load import load
 from hemascope.errors import InputError
+from hemascope.features import Floats
 from hemascope.synthetic import draw_cells
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hemascope.audit.features import Floats
 from hemascope.data import NO_GROUPS_NOTE
 from hemascope.data.cells import SPLITS, UNKNOWN_LABEL, Cells
+from hemascope.features import Floats
 from hemascope.split import FRACTIONS
 
 IMBALANCE = 10.0

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hemascope.audit.features import THREADS, Floats, over_batches
+from hemascope.audit.features import THREADS, over_batches
 from hemascope.audit.labels import deal_folds, judged_rows
 from hemascope.audit.shape import measured
 from hemascope.data.cells import Cells, Images
 from hemascope.errors import InputError
+from hemascope.features import Floats
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -123,7 +123,7 @@ def _check_backbones(recipes: Sequence[Recipe]) -> None:
     from hemascope.model import check_backbone
 
     for recipe in recipes:
-        if not recipe.backbone.startswith("classical/"):
+        if not recipe.classical:
             check_backbone(recipe)
 
 
@@ -229,6 +229,10 @@ def _leaderboard(runs: pd.DataFrame, best: _Scored, milliseconds: Mapping[str, f
     return table.astype({"tested_seed": "Int64"}) if "tested_seed" in table else table
 
 
+def _origin(weights: str) -> str:
+    return "hand-made features" if weights == "none" else f"{weights} weights"
+
+
 def _draw(path: Path, table: pd.DataFrame) -> None:
     """The leaderboard as a picture: intervals over cells and corruptions for one seed, mean ± std for several."""
     score = "validation_stress_score"
@@ -243,7 +247,7 @@ def _draw(path: Path, table: pd.DataFrame) -> None:
             None if many or np.isnan(row[f"{score}_low"]) else (row[f"{score}_low"], row[f"{score}_high"])
             for row, many in zip(rows, several, strict=True)
         ],
-        [f"{row['weights']} weights{count}" for row, count in zip(rows, counts, strict=True)],
+        [f"{_origin(str(row['weights']))}{count}" for row, count in zip(rows, counts, strict=True)],
         "validation stress score",
         table["validation_accuracy"].tolist(),
         [row[f"{score}_std"] if many else None for row, many in zip(rows, several, strict=True)],

@@ -149,7 +149,7 @@ def _require_optuna() -> None:
 
 
 def _check_recipe(recipe: Recipe) -> None:
-    if recipe.backbone == "none" or recipe.backbone.startswith("classical/"):
+    if recipe.backbone == "none" or recipe.classical:
         raise InputError(
             f"recipe '{recipe.name}' trains no network, so there is nothing to search; name one that does."
         )
