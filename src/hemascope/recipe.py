@@ -56,6 +56,9 @@ class Stage(Part):
     image_size: int | None = Field(
         None, ge=16, le=1024, description="Side of the pictures in this stage, where it is not yet the recipe's."
     )
+    augmented: float = Field(
+        1.0, ge=0, le=1, description="What the probabilities of the recipe's augmentation are multiplied with."
+    )
     freeze_backbone: bool = Field(False, description="Train the head alone; skipped when weights are random.")
 
 
@@ -132,6 +135,15 @@ class Recipe(Part):
                 "members", f"expected a whole number from 1 to {MOST_MEMBERS}, or a list of two run folders or more"
             )
         return given
+
+    def in_stage(self, stage: Stage) -> Recipe:
+        """The recipe with the augmentation of one of its stages."""
+        if stage.augmented == 1:
+            return self
+        steps = [
+            step.model_copy(update={"probability": step.probability * stage.augmented}) for step in self.augmentation
+        ]
+        return self.model_copy(update={"augmentation": tuple(steps) if stage.augmented else ()})
 
     @property
     def classical(self) -> bool:
