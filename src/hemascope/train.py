@@ -170,8 +170,8 @@ def train_network(
             start = time.monotonic()
             title = f"{recipe.name}, {stage.name} {place.epoch + 1}/{stage.epochs}"
             batches = Batches(
-                source, training.labels, classes, recipe.in_stage(stage), options.seed, place.total_epochs, fabric.device,
-                fabric.global_rank, fabric.world_size,
+                source, training.labels, classes, recipe.in_stage(stage), options.seed, place.total_epochs,
+                fabric.device, fabric.global_rank, fabric.world_size,
             )  # fmt: skip
             sums = torch.zeros(2, dtype=torch.float64, device=fabric.device)  # losses, right answers
             _train_mode(step.network, network, stage)
