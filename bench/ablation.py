@@ -2,7 +2,7 @@
 
 Each network trains on 4,000 cells of the challenge file for EPOCHS epochs at 64 pixels, one seed, and is scored on
 validation rows: clean, by the stress score, and in the colours of four other laboratories (the held-out corruption
-`stain_transfer` at its strongest). Data are sought in ../shared beside the checkout. Takes about half an hour on two cores;
+`stain_transfer` at its strongest). Data are sought in ../shared beside the checkout. Takes half an hour on two cores;
 what is finished stands in runs/ablation and is not done again. The last line printed is one line of JSON.
 """
 
