@@ -157,7 +157,7 @@ def test_help_is_quick_and_version_is_one_line() -> None:
     start = time.perf_counter()
     cpu = os.times()
     found = subprocess.run(
-        [sys.executable, "-m", "hemascope.cli", "--help"], check=True, capture_output=True, text=True
+        [sys.executable, "-m", "hemascope", "--help"], check=True, capture_output=True, text=True
     )
     used = os.times().children_user + os.times().children_system - cpu.children_user - cpu.children_system
     assert "predict" in found.stdout

@@ -22,7 +22,7 @@ from hemascope.synthetic import draw_cells
 
 def run(*words: str | Path, status: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-m", "hemascope.cli", "audit", *map(str, words)], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "hemascope", "audit", *map(str, words)], capture_output=True, text=True, check=False
     )
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
