@@ -103,6 +103,10 @@ def test_classical_models_need_no_stages_and_survive_the_run_folder() -> None:
         (CLASSICAL + "optimizer: adam\n", "'optimizer' is about networks, and classical/svm is none; leave it out"),
         (CLASSICAL + "stages: [{name: a, epochs: 1, learning_rate: 0.1}]\n", "'stages' is about networks"),
         (CLASSICAL + "copies: 0\n", "'copies' is 0"),
+        (
+            CLASSICAL + "augmentation: [{name: mixup}]\n",
+            "'mixup' mixes labels, and classical models learn from one each",
+        ),
         (MINIMAL + "copies: 3\n", "'copies' is about classical models"),
         ("name: mine\nbackbone: regnetx_002\n", "the key 'stages' is missing; add it"),
     ],
