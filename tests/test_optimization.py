@@ -3,9 +3,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import torch
 from torch import nn
 
-from hemascope.optimization import OPTIMIZERS, SCHEDULES, WARM_UP, build_optimizer
+from hemascope.errors import InputError
+from hemascope.optimization import FUSED, OPTIMIZERS, WARM_UP, build_optimizer, rate_share
 from hemascope.recipe import Recipe
 
 
@@ -19,13 +21,36 @@ def test_norms_biases_and_frozen_weights(name: str, tiny: Callable[..., Recipe])
     assert len(plain["params"]) == 3
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
     assert decayed["lr"] == 0.01
+    assert not decayed.get("fused")
 
 
-def test_one_cycle_rises_to_the_rate_and_falls_to_almost_nothing() -> None:
-    schedule = SCHEDULES["one_cycle"]
-    values = [schedule(step / 1000) for step in range(1000)]
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_on_a_cpu_it_is_fused_where_the_recipe_says_so(name: str, tiny: Callable[..., Recipe]) -> None:
+    recipe = tiny(optimizer=name, fused=True)
+    if name not in FUSED:
+        with pytest.raises(InputError, match=f"recipe 'tiny': {name} cannot be fused; leave 'fused' out, or take one"):
+            build_optimizer(nn.Linear(4, 3), recipe, 0.01)
+        return
+    first, second = nn.Linear(4, 3), nn.Linear(4, 3)
+    second.load_state_dict(first.state_dict())
+    for network, chosen in ((first, recipe), (second, tiny(optimizer=name))):
+        optimizer = build_optimizer(network, chosen, 0.01)
+        assert bool(optimizer.param_groups[0].get("fused")) == bool(chosen.fused)
+        for _ in range(3):
+            network(torch.ones(2, 4)).square().sum().backward()
+            optimizer.step()
+    assert torch.allclose(first.weight, second.weight, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "warm_up", "rise"), [("one_cycle", None, WARM_UP["one_cycle"]), ("cosine", 0.3, 0.3)]
+)
+def test_the_rate_rises_to_its_top_and_falls_to_almost_nothing(
+    schedule: str, warm_up: float | None, rise: float
+) -> None:
+    values = [rate_share(schedule, step / 1000, warm_up) for step in range(1000)]
     peak = values.index(max(values))
-    assert peak == round(WARM_UP * 1000)
+    assert peak == round(rise * 1000)
     assert max(values) == pytest.approx(1.0)
     assert values[0] == pytest.approx(0.05)
     assert values[-1] < 0.002
@@ -33,7 +58,7 @@ def test_one_cycle_rises_to_the_rate_and_falls_to_almost_nothing() -> None:
     assert values[peak:] == sorted(values[peak:], reverse=True)
 
 
-def test_cosine_and_constant() -> None:
-    assert SCHEDULES["cosine"](0.0) == 1.0
-    assert SCHEDULES["cosine"](0.5) == pytest.approx(0.5)
-    assert {SCHEDULES["constant"](0.1), SCHEDULES["plateau"](0.9)} == {1.0}
+def test_without_a_warm_up_the_rate_starts_at_its_top() -> None:
+    assert rate_share("cosine", 0.0) == 1.0
+    assert rate_share("cosine", 0.5) == pytest.approx(0.5)
+    assert {rate_share("constant", 0.1), rate_share("plateau", 0.9), rate_share("constant", 0.5, 0.5)} == {1.0}

@@ -41,6 +41,15 @@ def test_the_method_of_the_report_is_the_default() -> None:
     assert tuned.learning_rate == pytest.approx(frozen.learning_rate / 10)
 
 
+def test_a_stage_may_augment_less() -> None:
+    recipe = load_recipe("small")
+    first, last = recipe.stages[0], recipe.stages[-1]
+    assert recipe.in_stage(first) == recipe
+    for step, less in zip(recipe.augmentation, recipe.in_stage(last).augmentation, strict=True):
+        assert less == step.model_copy(update={"probability": pytest.approx(step.probability * last.augmented)})
+    assert recipe.in_stage(last.model_copy(update={"augmented": 0.0})).augmentation == ()
+
+
 def test_a_recipe_survives_the_run_folder() -> None:
     recipe = load_recipe("small")
     assert parse_recipe(yaml.safe_dump(recipe.model_dump(mode="json"))) == recipe
@@ -55,6 +64,12 @@ def test_a_recipe_survives_the_run_folder() -> None:
         (MINIMAL + "augmentation: [{name: randaugmnt}]\n", "did you mean 'randaugment'?"),
         (MINIMAL + "augmentation: [{name: jitter, magnitud: 1}]\n", "did you mean 'magnitude'?"),
         (MINIMAL + "head_dropout: 2\n", "'head_dropout' is 2"),
+        (MINIMAL + "views: 3\n", "'views' is 3"),
+        (
+            MINIMAL + "members: 0\n",
+            "'members' is 0: expected a whole number from 1 to 32, or a list of two run folders",
+        ),
+        (MINIMAL + "members: [one]\n", "'members' is ['one']: expected a whole number"),
         ("name: [", "not valid YAML"),
         ("just words", "holds str"),
         ("backbone: regnetx_002\nstages: []\n", "the key 'name' is missing"),

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,17 +10,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.backends.common import aot_autograd
 
 from hemascope import checkpoint
 from hemascope import train as train_module  # noqa: F401  (the function of that name must not hide the module)
+from hemascope.batches import Batch
 from hemascope.data import Cells
 from hemascope.errors import InputError
+from hemascope.model import CellClassifier
 from hemascope.optimization import OPTIMIZERS
 from hemascope.recipe import Recipe
 from hemascope.split import split
-from hemascope.train import Options, Trained, soft_cross_entropy, train_network
+from hemascope.step import Step
+from hemascope.stress import seed_for, stress_score
+from hemascope.train import Options, Trained, train_network
 
 Tiny = Callable[..., Recipe]
+STAGE = {"name": "whole", "epochs": 2, "learning_rate": 0.003}
 TWO_STAGES = [
     {"name": "frozen", "epochs": 1, "learning_rate": 0.003, "freeze_backbone": True},
     {"name": "tuned", "epochs": 2, "learning_rate": 0.001},
@@ -126,7 +134,7 @@ def test_random_weights_skip_the_frozen_stage_and_take_their_own_rate(
 def test_the_best_weights_are_restored_and_a_stage_ends_early(cells: Cells, tiny: Tiny, tmp_path: Path) -> None:
     stage = {"name": "whole", "epochs": 12, "learning_rate": 0.5}
     found = trained(cells, tiny(stages=[stage], early_stopping=2, optimizer="sgd", gradient_clip=1.0), tmp_path)
-    best = max(found.history, key=lambda row: (row["validation_balanced_accuracy"], -row["validation_loss"]))
+    best = max(found.history, key=lambda row: (row["validation_stress"], -row["validation_stress_loss"]))
     assert found.stages[0]["best_epoch"] == best["epoch"]
     assert len(found.history) <= best["epoch"] + 2
     held = cells.in_split("validation")
@@ -152,8 +160,30 @@ def test_the_time_given_ends_a_run(cells: Cells, tiny: Tiny, tmp_path: Path) -> 
 
 def test_a_loss_that_is_no_number_is_told(cells: Cells, tiny: Tiny, tmp_path: Path) -> None:
     stage = {"name": "whole", "epochs": 3, "learning_rate": 1e30}
-    with pytest.raises(InputError, match="the loss is not a number in epoch 1; lower 'learning_rate'"):
-        trained(cells, tiny(stages=[stage], optimizer="sgd"), tmp_path)
+    for clip in (0, 1):
+        with pytest.raises(InputError, match="the loss is not a number in epoch 1; lower 'learning_rate'"):
+            trained(cells, tiny(stages=[stage], optimizer="sgd", gradient_clip=clip), tmp_path)
+
+
+def test_weights_that_turn_into_no_numbers_in_the_last_step_are_not_saved(
+    cells: Cells, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = Step.__call__
+
+    def spoil(self: Step, batch: Batch, rate: float, epoch: int, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        found = call(self, batch, rate, epoch, number)
+        if number == 13:  # the last one of the second epoch
+            with torch.no_grad():
+                next(self.plain.head.parameters()).fill_(torch.nan)
+        return found
+
+    monkeypatch.setattr(Step, "__call__", spoil)
+    with pytest.raises(InputError, match="the loss is not a number in epoch 2"):
+        trained(cells, tiny(), tmp_path)
+    saved = checkpoint.load(tmp_path / "checkpoint")
+    assert saved is not None
+    assert saved[1]["tensors"] == "epoch-0001.safetensors"
+    assert all(value.isfinite().all() for value in saved[0].part("network").values())
 
 
 @pytest.mark.parametrize(("options", "sentence"), [({"device": "tpu"}, "--device"), ({"precision": "int4"}, "--prec")])
@@ -173,11 +203,167 @@ def test_mixed_pictures_train_on_shares_and_resume_as_others_do(cells: Cells, ti
     assert scores(whole) != scores(plain)
 
 
-def test_shares_of_nothing_and_all_give_the_loss_of_their_classes() -> None:
-    logits = torch.randn(12, 5, generator=torch.Generator().manual_seed(0))
-    labels = torch.arange(12) % 5
-    shares = torch.nn.functional.one_hot(labels, 5).float()
-    for weights in (None, torch.tensor([0.1, 2.0, 1.0, 0.0, 3.0])):
-        for smoothing in (0.0, 0.1):
-            expected = soft_cross_entropy(logits, labels, weights, smoothing)
-            assert soft_cross_entropy(logits, shares, weights, smoothing) == pytest.approx(float(expected), rel=1e-5)
+def test_the_best_epoch_is_that_of_the_score_the_recipe_names(cells: Cells, tiny: Tiny, tmp_path: Path) -> None:
+    clean = trained(cells, tiny(select_by="clean"), tmp_path / "clean")
+    assert "validation_stress" not in clean.history[0]
+    best = max(clean.history, key=lambda row: (row["validation_balanced_accuracy"], -row["validation_loss"]))
+    assert clean.stages[0]["best_epoch"] == best["epoch"]
+
+
+def test_the_validation_stress_is_the_stress_score_of_the_report(cells: Cells, tiny: Tiny, tmp_path: Path) -> None:
+    found = trained(cells, tiny(), tmp_path)
+
+    class Classifier:
+        class_names = cells.class_names
+
+        def predict(self, images: np.ndarray) -> np.ndarray:
+            with torch.inference_mode():
+                return np.asarray(found.network(torch.tensor(images).permute(0, 3, 1, 2)).softmax(1).numpy())
+
+    told = stress_score(Classifier(), cells.in_split("validation"), seed_for("validation"))
+    best = next(row for row in found.history if row["epoch"] == found.stages[0]["best_epoch"])
+    assert best["validation_stress"] == pytest.approx(told["stress_score"])
+
+
+def test_gradients_of_parts_sum_to_those_of_the_batch(cells: Cells, tiny: Tiny, tmp_path: Path) -> None:
+    # Without norms over the batch, without dropout.
+    recipe = tiny(backbone="test_convnext", head_dropout=0, augmentation=[{"name": "mixup"}], optimizer="sgd")
+    whole = trained(cells, recipe, tmp_path / "whole")
+    parts = trained(cells, recipe, tmp_path / "parts", micro_batch=5)
+    for one, other in zip(whole.history, parts.history, strict=True):
+        assert one["train_loss"] == pytest.approx(other["train_loss"], abs=1e-5)
+        assert one["validation_loss"] == pytest.approx(other["validation_loss"], abs=1e-5)
+
+
+def test_memory_that_does_not_suffice_halves_the_parts_and_keeps_the_batch(
+    cells: Cells, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = CellClassifier.forward
+    sizes: list[int] = []
+
+    def short_of_memory(self: CellClassifier, pictures: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            sizes.append(len(pictures))
+        if len(pictures) > 6:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
+        return forward(self, pictures)
+
+    recipe = tiny(backbone="test_convnext", head_dropout=0, augmentation=[], optimizer="sgd")
+    whole = trained(cells, recipe, tmp_path / "whole")
+    monkeypatch.setattr(CellClassifier, "forward", short_of_memory)
+    said: list[str] = []
+    found = train_network(cells, recipe, tmp_path / "short", Options(), said.append)
+    assert sizes[:6] == [16, 8, 4, 4, 4, 4]
+    assert set(sizes[6:]) == {4}
+    assert [sentence for sentence in said if "memory" in sentence] == [
+        "memory does not suffice: 8 pictures go through the network at a time, and the batch stays 16.",
+        "memory does not suffice: 4 pictures go through the network at a time, and the batch stays 16.",
+    ]
+    for one, other in zip(whole.history, found.history, strict=True):
+        assert one["train_loss"] == pytest.approx(other["train_loss"], abs=1e-5)
+    state = json.loads((tmp_path / "short" / "checkpoint" / "state.json").read_text())
+    assert state["place"]["micro_batch"] == 4
+
+
+def test_memory_that_does_not_suffice_for_one_picture_is_told(
+    cells: Cells, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(self: CellClassifier, pictures: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(CellClassifier, "forward", never)
+    with pytest.raises(InputError, match="memory does not suffice for a single picture; use a smaller"):
+        trained(cells, tiny(), tmp_path)
+
+
+def test_a_full_disk_keeps_the_last_whole_epoch(
+    cells: Cells, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trained(cells, tiny(), tmp_path / "whole")
+    fsync = os.fsync
+    written: list[int] = []
+
+    def full(file: int) -> None:
+        written.append(file)
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(
+        InputError, match=r"full: epoch 2 cannot be written \(No space left on device\); what was whole before is kept"
+    ):
+        trained(cells, tiny(), tmp_path / "full")
+    monkeypatch.undo()
+    assert sorted(path.name for path in (tmp_path / "full" / "checkpoint").iterdir()) == [
+        "epoch-0001.safetensors",
+        "state.json",
+    ]
+    resumed = trained(cells, tiny(), tmp_path / "full")
+    assert scores(resumed) == scores(whole)
+
+
+def test_a_run_that_chose_by_the_clean_score_goes_on_so(cells: Cells, tiny: Tiny, tmp_path: Path) -> None:
+    whole = trained(cells, tiny(select_by="clean"), tmp_path / "whole")
+    trained(cells, tiny(select_by="clean", stages=[{**STAGE, "epochs": 1}]), tmp_path / "old")
+    said: list[str] = []
+    resumed = train_network(cells, tiny(), tmp_path / "old", Options(), said.append)
+    assert scores(resumed) == scores(whole)
+    assert sum("goes on so" in sentence for sentence in said) == 1
+
+
+def test_the_layout_in_memory_is_the_recipe_s(cells: Cells, tiny: Tiny, tmp_path: Path) -> None:
+    last = trained(cells, tiny(), tmp_path / "last")
+    first = trained(cells, tiny(channels_last=False), tmp_path / "first")
+    for found, layout in ((last, torch.channels_last), (first, torch.contiguous_format)):
+        wide = [weight for weight in found.network.parameters() if weight.ndim == 4 and min(weight.shape[1:3]) > 1]
+        assert all(weight.is_contiguous(memory_format=layout) for weight in wide)
+    assert first.history[0]["train_loss"] == pytest.approx(last.history[0]["train_loss"], abs=1e-3)
+
+
+def test_balanced_sampling_leaves_class_weights_off(cells: Cells, tiny: Tiny, tmp_path: Path) -> None:
+    fields = {"sampling": "balanced", "augmentation": []}
+    one = trained(cells, tiny(**fields), tmp_path / "one")
+    other = trained(cells, tiny(**fields, class_weights="none"), tmp_path / "other")
+    assert scores(one) == scores(other)
+    natural = trained(cells, tiny(augmentation=[], class_weights="none"), tmp_path / "natural")
+    assert scores(natural) != scores(one)
+
+
+def as_it_is(graph: Any, inputs: Any) -> Any:
+    return graph
+
+
+def no_compiler(*args: Any) -> Any:
+    raise FileNotFoundError("no compiler here")
+
+
+@pytest.mark.parametrize("part", ["fw_compiler", "bw_compiler"])
+def test_a_network_that_cannot_be_compiled_trains_as_it_is_and_says_so(
+    cells: Cells, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    compilers: dict[str, Any] = {"fw_compiler": as_it_is, "bw_compiler": as_it_is, part: no_compiler}
+    backend = aot_autograd(**compilers)
+    torch._dynamo.reset()
+    compile_ = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda function, **options: compile_(function, backend=backend, dynamic=False)
+    )
+    recipe = tiny(backbone="test_convnext")
+    plain = trained(cells, recipe, tmp_path / "plain")
+    said: list[str] = []
+    found = train_network(cells, recipe, tmp_path / "compiled", Options(compiled=True), said.append)
+    told = [sentence for sentence in said if "cannot be compiled here" in sentence]
+    assert len(told) == 1
+    assert "no compiler here" in told[0]
+    assert scores(found) == scores(plain)
+
+
+def test_scalars_are_written_for_tensorboard(cells: Cells, tiny: Tiny, tmp_path: Path) -> None:
+    found = trained(cells, tiny(), tmp_path, tensorboard=True)
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    stress = [(event.step, event.value) for event in events.Scalars("validation/stress")]
+    assert stress == [(row["epoch"], pytest.approx(row["validation_stress"])) for row in found.history]
+    assert {"train/loss", "pace/images_per_second"} <= set(events.Tags()["scalars"])

@@ -19,7 +19,9 @@ class WeightAverage:
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.network, self.decay = network, decay
-        self.values = self._state() if decay == 0 else self._copy()
+        # Training changes these tensors in place; to gather them at each step takes longer than to average them.
+        self.own = {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
+        self.values = self.own if decay == 0 else self._copy()
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -27,8 +29,7 @@ class WeightAverage:
         if self.decay:
             # Early on the average would be of the first, random weights: its memory grows with the steps done.
             decay = min(self.decay, (1 + step) / (10 + step))
-            state = self._state()
-            torch._foreach_lerp_([self.values[name] for name in state], list(state.values()), 1 - decay)
+            torch._foreach_lerp_([self.values[name] for name in self.own], list(self.own.values()), 1 - decay)
 
     def restore(self, values: Tensors) -> None:
         """Go on from values that were saved; with decay 0 they are the network's own and there is nothing to do."""
@@ -53,8 +54,5 @@ class WeightAverage:
         finally:
             self.network.load_state_dict(own, strict=False)
 
-    def _state(self) -> Tensors:
-        return {name: value for name, value in self.network.state_dict().items() if value.is_floating_point()}
-
     def _copy(self) -> Tensors:
-        return {name: value.detach().clone() for name, value in self._state().items()}
+        return {name: value.detach().clone() for name, value in self.own.items()}

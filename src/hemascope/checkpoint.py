@@ -7,12 +7,14 @@ complete, so that a kill at any moment leaves the last whole epoch or the one be
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialized
 
 from hemascope.files import replacing, write_json
 
@@ -27,11 +29,15 @@ class Tensors(dict[str, torch.Tensor]):
 
 
 def save(folder: Path, epoch: int, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
-    """Write the state after `epoch` whole epochs, then remove the one before it."""
+    """Write the state after `epoch` whole epochs, then remove the one before it.
+
+    Raises OSError when it cannot be written, as on a full disk; the state before it then stays.
+    """
     name = f"epoch-{epoch:04d}.safetensors"
     save_tensors(folder / name, tensors)
     write_json(folder / "state.json", {**state, "tensors": name})
-    for old in folder.glob("epoch-*.safetensors"):
+    # A process that was killed while it wrote leaves a file whose name begins with a dot.
+    for old in [*folder.glob("epoch-*.safetensors"), *folder.glob(".epoch-*.safetensors")]:
         if old.name != name:
             old.unlink()
 
@@ -47,8 +53,12 @@ def load(folder: Path) -> tuple[Tensors, dict[str, Any]] | None:
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     """Write tensors as safetensors, at once."""
-    with replacing(path) as temporary:
-        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary)
+    content = serialized({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(content)
+        # A full disk may tell only when the bytes reach it; the name must not stand for less.
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[Tensors, dict[str, Any]]:
@@ -73,3 +83,8 @@ def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors, numbers
         _, place, name = key.split("/", 2)
         state.setdefault(int(place), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    # Fused kernels walk through memory: what belongs to a parameter must lie as the parameter does, channels last too.
+    for parameter, entries in optimizer.state.items():
+        for name, value in entries.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape and value.ndim:
+                entries[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value).detach()

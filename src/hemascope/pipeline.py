@@ -22,6 +22,7 @@ from hemascope.data import NO_GROUPS_NOTE, Cells, load, pixel_hashes
 from hemascope.errors import InputError
 from hemascope.evaluate import evaluate
 from hemascope.files import replacing, write_json
+from hemascope.processes import leads
 from hemascope.recipe import Recipe, load_recipe
 from hemascope.report import write_report
 from hemascope.run import (
@@ -60,6 +61,7 @@ class Prepared:
     hashes: NDArray[np.uint64]
     removed: pd.DataFrame
     found_hashes: NDArray[np.uint64]
+    split_seed: int
 
 
 def train(
@@ -69,9 +71,13 @@ def train(
     *,
     test: str | Path | Cells | None = None,
     seed: int = 0,
+    split_seed: int | None = None,
     device: str = "auto",
     precision: str = "auto",
     max_minutes: float | None = None,
+    micro_batch: int | None = None,
+    compiled: bool = False,
+    tensorboard: bool = False,
     resume: bool = False,
     score_test: bool = True,
     allow_leaks: bool = False,
@@ -81,19 +87,28 @@ def train(
     """The main job in one call: clean, split, train, export, score, report. Returns the run folder.
 
     data: a path for `hemascope.load`, or Cells. recipe: the name of one that comes with the package, a YAML file, or
-    a Recipe. test: a further labelled file to score. score_test: False leaves the test rows unscored, for a choice
-    between models that is still to be made. allow_leaks: go on when pictures stand in two splits of the data, or in
-    `test` too; they are then left out of training or of the score. stress: let the test rows go through the whole
-    stress test, where otherwise its score alone is computed. Raises InputError before anything is written when the
-    input is bad.
+    a Recipe. test: a further labelled file to score. seed: decides split, draws and order; split_seed: decides the
+    split alone, so that runs of several seeds see the same rows. score_test: False leaves the test rows unscored, for
+    a choice between models that is still to be made. allow_leaks: go on when pictures stand in two splits of the data,
+    or in `test` too; they are then left out of training or of the score. stress: let the test rows go through the
+    whole stress test, where otherwise its score alone is computed. Raises InputError before anything is written when
+    the input is bad. micro_batch, compiled, tensorboard: see `hemascope.train.Options`.
     """
     require_training()
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    run = open_run(out, resume)
+    # Of several processes the first one makes the folder, in which the others may then find something.
+    run = open_run(out, resume) if leads() else Run(Path(out))
     further = None if test is None else test if isinstance(test, Cells) else load(test)
     cells = data if isinstance(data, Cells) else load(data)
-    prepared = prepare(cells, seed=seed, further=further, allow_leaks=allow_leaks, say=say)
-    options = training_options(seed, device, precision, max_minutes)
+    say = say if leads() else lambda sentence: None
+    division = seed if split_seed is None else split_seed
+    prepared = prepare(cells, seed=division, further=further, allow_leaks=allow_leaks, say=say)
+    options = training_options(
+        seed, device, precision, max_minutes, micro_batch=micro_batch, compiled=compiled, tensorboard=tensorboard
+    )
+    if not leads():
+        follow(prepared, chosen, run, options)
+        return run
     fit(prepared, chosen, run, options, say)
     score_run(run, prepared, further=further, score_test=score_test, stress=stress, say=say)
     return run
@@ -108,13 +123,22 @@ def require_training() -> None:
             )
 
 
-def training_options(seed: int, device: str, precision: str, max_minutes: float | None) -> Options:
-    """The options of a training. Raises InputError when it is not installed, or a device cannot be had."""
-    require_training()
-    from hemascope.train import Options, describe_device
+def training_options(seed: int, device: str, precision: str, max_minutes: float | None, **further: Any) -> Options:
+    """The options of a training, `further` being those of `hemascope.train.Options` that most runs leave alone.
 
-    options = Options(seed=seed, device=device, precision=precision, max_minutes=max_minutes)
-    describe_device(options)
+    Raises InputError when training is not installed, or a device cannot be had.
+    """
+    require_training()
+    if further.get("tensorboard") and importlib.util.find_spec("tensorboard") is None:
+        raise InputError(
+            "--tensorboard needs the package 'tensorboard', which is not installed; run: pip install "
+            "'hemascope[tensorboard]'."
+        )
+    from hemascope.devices import describe_device
+    from hemascope.train import Options
+
+    options = Options(seed=seed, device=device, precision=precision, max_minutes=max_minutes, **further)
+    describe_device(options.device, options.precision)
     return options
 
 
@@ -141,7 +165,7 @@ def prepare(
     assert cells.split is not None
     counts = {name: int((cells.split == name).sum()) for name in dict.fromkeys(cells.split.tolist())}
     say("rows: " + ", ".join(f"{counts[name]:,} {name}" for name in sorted(counts, key=lambda name: -counts[name])))
-    return Prepared(found, cells, found_hashes[kept], removed, found_hashes)
+    return Prepared(found, cells, found_hashes[kept], removed, found_hashes, seed)
 
 
 def _leak_sentence(cells: Cells, hashes: NDArray[np.uint64], further: Cells | None, allow_leaks: bool) -> str:
@@ -173,20 +197,34 @@ def _near_sentence(cells: Cells, pairs: pd.DataFrame) -> list[str]:
     return [f"{told} stay on one side each"]
 
 
-def fit(prepared: Prepared, recipe: Recipe, run: Run, options: Options, say: Say = print) -> None:
-    """Train a recipe on prepared data into a run folder, up to the exported model; goes on where a run stopped."""
+def fit(
+    prepared: Prepared,
+    recipe: Recipe,
+    run: Run,
+    options: Options,
+    say: Say = print,
+    on_epoch: Callable[[Mapping[str, Any]], None] | None = None,
+) -> None:
+    """Train a recipe on prepared data into a run folder, up to the exported model; goes on where a run stopped.
+
+    on_epoch: as in `train_network`; a recipe with members has none.
+    """
+    from hemascope.devices import describe_device, out_of_memory
+    from hemascope.ensemble import with_views
     from hemascope.export import export_onnx
+    from hemascope.members import train_members
     from hemascope.model import check_backbone
-    from hemascope.train import describe_device, train_network, write_history
+    from hemascope.teacher import check_teacher
+    from hemascope.train import train_network, write_history
 
     if not recipe.classical:
         check_backbone(recipe)
-    config = config_of(recipe, prepared.found, prepared.found_hashes, options.seed, command_line())
+    config = config_of(recipe, prepared.found, prepared.found_hashes, options.seed, prepared.split_seed, command_line())
     write_config(run, config)
     if run.trained:
         say(f"{run.folder}: the training is finished already")
         return
-    write_environment(run, "cpu" if recipe.classical else describe_device(options))
+    write_environment(run, "cpu" if recipe.classical else describe_device(options.device, options.precision))
     write_table(run.removed, prepared.removed)
     write_split(run, prepared.cells, prepared.hashes)
     if recipe.classical:
@@ -194,11 +232,23 @@ def fit(prepared: Prepared, recipe: Recipe, run: Run, options: Options, say: Say
 
         train_classical(prepared.cells, recipe, run, options.seed, options.max_minutes, say)
         return
-    trained = train_network(prepared.cells, recipe, run.folder, options, say)
+    check_teacher(recipe, prepared.cells.class_names, run)
+    try:
+        if recipe.members == 1:
+            trained = train_network(prepared.cells, recipe, run.folder, options, say, on_epoch)
+        else:
+            trained = train_members(prepared.cells, recipe, run, options, say)
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise InputError(
+            "memory does not suffice to train this network here, even in parts; use a smaller 'image_size' or "
+            "'backbone', or another --device."
+        ) from error
     write_history(run.history, trained.history)
     held_out = prepared.cells.in_split("validation")
     difference = export_onnx(
-        trained.network,
+        with_views(trained.network, recipe.views),
         run.model / "model.onnx",
         prepared.cells.class_names,
         held_out.images[:64],
@@ -221,7 +271,16 @@ def fit(prepared: Prepared, recipe: Recipe, run: Run, options: Options, say: Say
             "purpose": "Research only, not a medical device.",
         },
     )
-    shutil.rmtree(run.checkpoint, ignore_errors=True)
+    for checkpoint in (run.checkpoint, *run.folder.glob("members/*/checkpoint")):
+        shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def follow(prepared: Prepared, recipe: Recipe, run: Run, options: Options) -> None:
+    """Take part in the training of a process that leads (`fit`), which alone writes files and speaks."""
+    from hemascope.train import train_network
+
+    if not run.trained:
+        train_network(prepared.cells, recipe, run.folder, options, lambda sentence: None)
 
 
 def score_run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from types import TracebackType
@@ -16,15 +17,15 @@ SECONDS_BETWEEN_LINES = 20.0
 class Progress:
     """Count units of work done: `with Progress("epoch 3", 9000, "images") as progress: progress.advance(35)`."""
 
-    def __init__(self, title: str, total: int, unit: str, console: Console | None = None) -> None:
-        self.title, self.total, self.unit = title, total, unit
+    def __init__(self, title: str, total: int, unit: str, console: Console | None = None, shown: bool = True) -> None:
+        self.title, self.total, self.unit, self.shown = title, total, unit, shown
         self.console = console or Console(file=sys.stderr)
         self.done = 0
 
     def __enter__(self) -> Progress:
         self.start = self.told = time.monotonic()
         self.bar: Bar | None = None
-        if self.console.is_terminal:
+        if self.shown and self.console.is_terminal:
             self.bar = Bar(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -45,7 +46,7 @@ class Progress:
         rate = self.done / max(now - self.start, 1e-9)
         if self.bar is not None:
             self.bar.update(self.task, advance=count, rate=rate)
-        elif now - self.told >= SECONDS_BETWEEN_LINES and self.done < self.total:
+        elif self.shown and now - self.told >= SECONDS_BETWEEN_LINES and self.done < self.total:
             self.told = now
             left = (self.total - self.done) / max(rate, 1e-9)
             self.console.print(
@@ -58,7 +59,9 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.bar is not None:
-            self.bar.stop()
+            # A terminal that was closed cannot be tidied up, and why the block ended matters more.
+            with contextlib.suppress(OSError):
+                self.bar.stop()
 
 
 def clock(seconds: float) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from hemascope.errors import InputError
@@ -27,6 +27,9 @@ Classical = Literal["classical/svm", "classical/random-forest", "classical/gradi
 
 CLASSICAL_KEYS = ("name", "description", "backbone", "pretrained", "augmentation", "copies", "class_weights")
 """The keys that say something about a model from hand-made features; the others are about networks."""
+
+
+MOST_MEMBERS = 32
 
 
 class Part(BaseModel):
@@ -53,6 +56,9 @@ class Stage(Part):
     image_size: int | None = Field(
         None, ge=16, le=1024, description="Side of the pictures in this stage, where it is not yet the recipe's."
     )
+    augmented: float = Field(
+        1.0, ge=0, le=1, description="What the probabilities of the recipe's augmentation are multiplied with."
+    )
     freeze_backbone: bool = Field(False, description="Train the head alone; skipped when weights are random.")
 
 
@@ -69,24 +75,75 @@ class Recipe(Part):
         "auto", description="auto (ImageNet weights when they can be had), required, none, or a safetensors file."
     )
     image_size: int = Field(96, ge=16, le=1024, description="Side of the square that the network sees, in pixels.")
+    head: Literal["dense", "knn"] = Field(
+        "dense", description="Dense layers that are trained, or a vote of the training cells nearest in embedding."
+    )
+    neighbours: int = Field(20, ge=1, description="Training cells that vote where the head is knn.")
     head_widths: tuple[int, ...] = Field((1024, 512), description="Dense layers between pooling and classes.")
     head_dropout: float = Field(0.5, ge=0, lt=1, description="Dropout after each dense layer, or before a bare one.")
     head_l2: float = Field(0.001, ge=0, description="L2 penalty on the weights of the dense layers.")
     augmentation: tuple[Augmentation, ...] = Field((), description="Families applied in this order to each picture.")
     copies: int = Field(1, ge=1, le=16, description="Augmented copies of each picture that classical models learn too.")
     batch_size: int = Field(35, ge=2, description="Pictures in a step.")
+    micro_batch: int | None = Field(
+        None, ge=1, description="Pictures that go through the network at a time, where memory is short; default: all."
+    )
+    sampling: Literal["natural", "balanced"] = Field(
+        "natural",
+        description="natural: an epoch shows each row once; balanced: each class equally often, without class weights.",
+    )
     optimizer: Optimizer = Field("lion", description="The optimiser.")
+    fused: bool | None = Field(
+        None,
+        description="One kernel for all weights, rounded a little differently; default: on a GPU where there is one.",
+    )
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay, off norms and biases.")
     stages: tuple[Stage, ...] = Field((), description="Stages, run one after the other; networks need them.")
     schedule: Schedule = Field("plateau", description="How the learning rate moves within a stage.")
+    warm_up: float | None = Field(
+        None, ge=0, lt=1, description="Share of a stage in which the rate rises first; default: 0.15 of one_cycle."
+    )
     plateau_patience: int = Field(3, ge=1, description="Epochs without a better validation score before it is cut.")
     plateau_factor: float = Field(0.3, gt=0, lt=1, description="What the rate is multiplied with on a plateau.")
     early_stopping: int = Field(8, ge=1, description="Epochs without a better validation score that end a stage.")
+    select_by: Literal["stress", "clean"] = Field(
+        "stress",
+        description="Score on validation rows that picks the best epoch and stops early: under corruption, or clean.",
+    )
     class_weights: Literal["balanced", "none"] = Field("balanced", description="Weight of a class in the loss.")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of the target spread over all classes.")
     ema_decay: float = Field(0.0, ge=0, lt=1, description="Decay of the moving average of the weights; 0: none.")
     gradient_clip: float = Field(0.0, ge=0, description="Largest gradient norm; 0: no limit.")
-    workers: int = Field(2, ge=0, description="Processes that augment ahead of the network; 0: none.")
+    channels_last: bool = Field(True, description="Keep the channels of a pixel together in memory, mostly faster.")
+    workers: int = Field(2, ge=0, description="Threads that read and augment ahead of the network; 0: none.")
+    teacher: str = Field("", description="Folder of a finished run whose answers are learned beside the labels.")
+    teacher_share: float = Field(0.5, ge=0, le=1, description="Share of the teacher's answers in the targets.")
+    views: Literal[1, 2, 4, 8] = Field(
+        1, description="Poses of a picture (as it is, mirrored, turned) over which the exported model averages."
+    )
+    members: int | tuple[str, ...] = Field(
+        1, description="Networks averaged in the exported model: so many seeds, or the folders of finished runs."
+    )
+
+    @field_validator("members", mode="before")
+    @classmethod
+    def _number_or_folders(cls, given: Any) -> Any:
+        number = isinstance(given, int) and not isinstance(given, bool) and 1 <= given <= MOST_MEMBERS
+        folders = isinstance(given, (list, tuple)) and len(given) > 1 and all(isinstance(one, str) for one in given)
+        if not (number or folders):
+            raise PydanticCustomError(
+                "members", f"expected a whole number from 1 to {MOST_MEMBERS}, or a list of two run folders or more"
+            )
+        return given
+
+    def in_stage(self, stage: Stage) -> Recipe:
+        """The recipe with the augmentation of one of its stages."""
+        if stage.augmented == 1:
+            return self
+        steps = [
+            step.model_copy(update={"probability": step.probability * stage.augmented}) for step in self.augmentation
+        ]
+        return self.model_copy(update={"augmentation": tuple(steps) if stage.augmented else ()})
 
     @property
     def classical(self) -> bool:

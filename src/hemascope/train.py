@@ -18,35 +18,45 @@ import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import nn
-from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader
 
 from hemascope import checkpoint, draws
 from hemascope.average import WeightAverage
-from hemascope.batches import Batches
+from hemascope.batches import Batches, Source, batch_size, hold, steps_of
+from hemascope.compiled import Compiled
 from hemascope.data import Cells
+from hemascope.devices import any_process, build_fabric, reduced
 from hemascope.errors import InputError
 from hemascope.files import replacing
-from hemascope.metrics import balanced_accuracy
-from hemascope.model import CellClassifier, Constant, Weights, build_model
-from hemascope.optimization import SCHEDULES, Optimizer, build_optimizer
+from hemascope.loss import balanced_weights
+from hemascope.model import CellClassifier, Constant, NeighbourVote, Weights, build_model
+from hemascope.optimization import Optimizer, build_optimizer, rate_share
 from hemascope.progress import Progress, clock
 from hemascope.recipe import Recipe, Stage
+from hemascope.scalars import Scalars
+from hemascope.step import Step
+from hemascope.teacher import Teacher
+from hemascope.validation import Validation
+
+EMBEDDED_AT_ONCE = 256
 
 Say = Callable[[str], None]
-
-PRECISIONS = ("auto", "float32", "bfloat16")
-EVALUATION_BATCH = 256
+OnEpoch = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)
 class Options:
-    """What of a run is not the recipe's: how and where it is trained."""
+    """What of a run is not the recipe's: how and where it is trained.
+
+    micro_batch: in place of the recipe's. compiled: as in `hemascope.compiled`. tensorboard: write scalars, too.
+    """
 
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
     max_minutes: float | None = None
+    micro_batch: int | None = None
+    compiled: bool = False
+    tensorboard: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,7 @@ class _Place:
     since_cut: int = 0
     cut: float = 1.0
     seconds: float = 0.0
+    micro_batch: int | None = None  # where memory did not suffice for the one asked for
 
 
 @dataclass
@@ -86,16 +97,25 @@ class _Log:
     notes: list[str] = field(default_factory=list)
 
 
-def train_network(cells: Cells, recipe: Recipe, folder: Path, options: Options, say: Say = print) -> Trained:
+def train_network(
+    cells: Cells, recipe: Recipe, folder: Path, options: Options, say: Say = print, on_epoch: OnEpoch | None = None
+) -> Trained:
     """Train on the rows whose split is "train", choose by those whose split is "validation".
 
-    folder: takes `checkpoint/` and `history.csv`, which grow with each epoch; a run found there goes on.
-    Raises InputError for a device or precision that cannot be had, and when the loss is no longer a number.
+    folder: takes `checkpoint/` and `history.csv`, which grow with each epoch; a run found there goes on. on_epoch: is
+    given the row of each epoch when it is saved; what it raises ends the training. Under torchrun or srun all
+    processes call this with the same arguments; the first one writes and speaks.
+    Raises InputError for a device or precision that cannot be had, when the loss is no longer a number, when memory
+    does not suffice for one picture, and when a checkpoint cannot be written.
     """
     training, validation = cells.in_split("train"), cells.in_split("validation")
     torch.manual_seed(draws.word(options.seed, 0, 0, "weights"))
     if recipe.backbone == "none":
         return _constant(training)
+    fabric = build_fabric(options.device, options.precision)
+    fabric.launch()
+    leads = fabric.global_rank == 0
+    say = say if leads else lambda sentence: None
     network, weights = build_model(recipe, cells.class_names)
     place, log = _Place(), _Log()
     saved = checkpoint.load(folder / "checkpoint")
@@ -106,20 +126,29 @@ def train_network(cells: Cells, recipe: Recipe, folder: Path, options: Options, 
     elif weights.random and recipe.pretrained == "auto":
         log.notes.append("ImageNet weights cannot be had: training starts from random ones, without a frozen stage.")
         say(log.notes[-1])
+    if any_process(fabric, fabric.broadcast(place.total_epochs) != place.total_epochs):
+        raise InputError(f"{folder}: the processes find different epochs there; name a folder that all nodes share.")
     stages = [stage for stage in recipe.stages if not (stage.freeze_backbone and weights.random)]
+    scalars = Scalars(folder / "tensorboard", place.total_epochs) if options.tensorboard and leads else None
 
-    fabric = _fabric(options)
-    network = network.to(fabric.device).to(memory_format=torch.channels_last)
-    images = np.ascontiguousarray(training.images[:])
-    labels = torch.from_numpy(training.labels)
-    held_images, held_labels = np.asarray(validation.images[:]), torch.from_numpy(validation.labels)
-    class_weights = _class_weights(training.labels, len(cells.class_names), recipe)
-    steps = max(len(images) // recipe.batch_size, 1)
+    network = network.to(fabric.device)
+    if recipe.channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    teacher = Teacher(recipe, fabric.device) if recipe.teacher else None
+    source = hold(training.images, fabric.device)
+    with fabric.rank_zero_first(local=True):
+        held_out = Validation(validation, _selection(recipe, log, say))
+    classes = len(cells.class_names)
+    weighted = recipe.class_weights == "balanced" and recipe.sampling == "natural"
+    class_weights = balanced_weights(training.labels, classes) if weighted else None
+    size, steps = batch_size(len(training), recipe), steps_of(len(training), recipe)
+    if size < fabric.world_size:
+        raise InputError(f"a batch of {size} cannot be shared by {fabric.world_size} processes; raise 'batch_size'.")
 
     for number in range(place.stage, len(stages)):
         stage = stages[number]
         if number != place.stage:
-            place = _Place(stage=number, total_epochs=place.total_epochs, seconds=place.seconds)
+            place = _Place(number, 0, place.total_epochs, seconds=place.seconds, micro_batch=place.micro_batch)
         rate = stage.random_learning_rate if weights.random and stage.random_learning_rate else stage.learning_rate
         network.image_size = stage.image_size or recipe.image_size
         network.backbone.requires_grad_(not stage.freeze_backbone)
@@ -131,136 +160,120 @@ def train_network(cells: Cells, recipe: Recipe, folder: Path, options: Options, 
             average.restore(saved[0].part("average"))
             best = saved[0].part("best")
             saved = None
-        step = _Step(network, optimizer, average, recipe, class_weights, options.seed, fabric)
+        micro_batch = min(options.micro_batch or place.micro_batch or recipe.micro_batch or size, size)
+        compiled = Compiled(network, say, graphs=micro_batch == size) if options.compiled else None
+        step = Step(
+            network, optimizer, average, recipe, class_weights, options.seed, fabric, micro_batch, say, compiled
+        )
 
         while place.epoch < stage.epochs and place.since_best < recipe.early_stopping:
             start = time.monotonic()
             title = f"{recipe.name}, {stage.name} {place.epoch + 1}/{stage.epochs}"
             batches = Batches(
-                images, labels, len(cells.class_names), recipe, options.seed, place.total_epochs, steps, fabric.device
-            )
-            loss_sum, right = 0.0, 0
-            _train_mode(network, stage)
-            with Progress(title, steps * batches.size, "images") as progress:
-                for pictures, targets in DataLoader(batches, batch_size=None, num_workers=batches.workers):
-                    done = place.step / (steps * stage.epochs)
-                    learning_rate = rate * place.cut * SCHEDULES[recipe.schedule](done)
-                    loss, correct = step(pictures, targets, learning_rate, place)
-                    loss_sum, right = loss_sum + loss, right + correct
-                    progress.advance(len(targets))
-            seen, training_seconds = steps * batches.size, time.monotonic() - start
-            if not math.isfinite(loss_sum):
+                source, training.labels, classes, recipe.in_stage(stage), options.seed, place.total_epochs,
+                fabric.device, fabric.global_rank, fabric.world_size,
+            )  # fmt: skip
+            sums = torch.zeros(2, dtype=torch.float64, device=fabric.device)  # losses, right answers
+            _train_mode(step.network, network, stage)
+            with Progress(title, steps * size, "images", shown=leads) as progress:
+                for batch in batches:
+                    learning_rate = rate * place.cut
+                    learning_rate *= rate_share(recipe.schedule, place.step / (steps * stage.epochs), recipe.warm_up)
+                    taught = batch if teacher is None else teacher.joined(batch)
+                    sums += torch.stack(step(taught, learning_rate, place.total_epochs, place.step))
+                    place.step += 1
+                    progress.advance(size)
+            if fabric.world_size > 1:
+                sums = reduced(fabric, sums, "sum")
+                _average_buffers(network, average, fabric)
+            loss, accuracy = (sums / (steps * size)).tolist()
+            training_seconds = time.monotonic() - start
+            with average.in_network():
+                measures = held_out.measures(step.network, fabric)
+            if not all(map(math.isfinite, (loss, *measures.values()))):
                 raise InputError(
                     f"recipe '{recipe.name}': the loss is not a number in epoch {place.total_epochs + 1}; lower "
                     f"'learning_rate' (now {rate:g}) or set 'gradient_clip'."
                 )
-            with average.in_network():
-                probabilities, validation_loss = _validate(step.network, held_images, held_labels, fabric)
-            score = (balanced_accuracy(probabilities, validation.labels), -validation_loss)
+            score = held_out.score(measures)
             if score > place.best_score:
                 best = average.frozen()
             _advance(place, score, recipe, time.monotonic() - start)
+            place.micro_batch = step.micro_batch if step.micro_batch < micro_batch else place.micro_batch
             log.history.append(
                 {
                     "stage": stage.name,
                     "epoch": place.total_epochs,
                     "learning_rate": learning_rate,
-                    "train_loss": loss_sum / seen,
-                    "train_accuracy": right / seen,
-                    "validation_loss": validation_loss,
-                    "validation_accuracy": float((probabilities.argmax(1) == validation.labels).mean()),
-                    "validation_balanced_accuracy": score[0],
+                    "train_loss": loss,
+                    "train_accuracy": accuracy,
+                    **measures,
                     "seconds": round(time.monotonic() - start, 2),
-                    "images_per_second": round(seen / training_seconds, 1),
+                    "images_per_second": round(steps * size / training_seconds, 1),
                 }
             )
-            _save(folder, network, average, best, optimizer, place, log, weights)
+            if leads:
+                _save(folder, network, average, best, optimizer, place, log, weights)
+            if scalars is not None:
+                scalars.add(log.history[-1])
             say(f"{title}: {_epoch_sentence(log.history[-1], place)}, at most {_left(place, stage)} left")
-            if _out_of_time(place, options):
+            if on_epoch is not None:
+                on_epoch(log.history[-1])
+            if any_process(fabric, _out_of_time(place, options)):
                 break
         network.load_state_dict(best, strict=False)
         log.stages.append(_stage_row(stage, place, log.history))
-        if _out_of_time(place, options):
+        if any_process(fabric, _out_of_time(place, options)):
             log.notes.append(f"Training was ended after {clock(place.seconds)}: the time given was used up.")
             say(log.notes[-1])
             break
+    if scalars is not None:
+        scalars.close()
     network.image_size = recipe.image_size
+    if isinstance(network.head, NeighbourVote):
+        network.head.remember(*_embedded(network, source, training.labels, fabric.device))
     return Trained(network.cpu().eval(), cells.class_names, weights, log.history, log.stages, log.notes)
 
 
-class _Step:
-    """One step of the optimiser: a batch goes in, its summed loss and its right answers come out."""
-
-    def __init__(
-        self,
-        network: CellClassifier,
-        optimizer: Optimizer,
-        average: WeightAverage,
-        recipe: Recipe,
-        class_weights: torch.Tensor | None,
-        seed: int,
-        fabric: Fabric,
-    ) -> None:
-        self.plain, self.average, self.recipe, self.seed, self.fabric = network, average, recipe, seed, fabric
-        self.network, self.optimizer = fabric.setup(network, optimizer)
-        self.class_weights = None if class_weights is None else class_weights.to(fabric.device)
-
-    def __call__(
-        self, pictures: torch.Tensor, targets: torch.Tensor, learning_rate: float, place: _Place
-    ) -> tuple[float, int]:
-        recipe = self.recipe
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        targets = targets.to(self.fabric.device)
-        # Dropout draws from torch's own generator: seeded for the step, it does not depend on what came before.
-        torch.manual_seed(draws.word(self.seed, place.total_epochs, place.step, "dropout"))
-        logits = self.network(pictures.to(self.fabric.device))
-        loss = soft_cross_entropy(logits.float(), targets, self.class_weights, recipe.label_smoothing)
-        total = loss
-        for weight in self.plain.penalised_weights() if recipe.head_l2 else ():
-            total = total + recipe.head_l2 * weight.square().sum()
-        self.fabric.backward(total)
-        if recipe.gradient_clip:
-            self.fabric.clip_gradients(self.network, self.optimizer, max_norm=recipe.gradient_clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        place.step += 1
-        self.average.update(place.step)
-        mostly = targets if targets.ndim == 1 else targets.argmax(1)
-        return float(loss.detach()) * len(targets), int((logits.argmax(1) == mostly).sum())
+def _selection(recipe: Recipe, log: _Log, say: Say) -> str:
+    """The recipe's `select_by`; a run goes on as it began, and those of old chose by the clean score."""
+    if recipe.select_by == "stress" and log.history and "validation_stress" not in log.history[0]:
+        say("This run has chosen its best epoch by the clean validation score so far, and goes on so.")
+        return "clean"
+    return recipe.select_by
 
 
-def soft_cross_entropy(
-    logits: torch.Tensor, targets: torch.Tensor, class_weights: torch.Tensor | None, label_smoothing: float
-) -> torch.Tensor:
-    """Cross entropy with classes (n,) or with shares of classes (n, classes), whose rows sum to 1, as targets.
+@torch.inference_mode()
+def _embedded(
+    network: CellClassifier, source: Source, labels: NDArray[np.int64], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The embeddings of all training cells as they are, and their classes."""
+    network.eval()
+    found = []
+    with Progress("embedding the training cells", len(labels), "images") as progress:
+        for start in range(0, len(labels), EMBEDDED_AT_ONCE):
+            pictures = source.pictures[start : start + EMBEDDED_AT_ONCE]
+            if not isinstance(pictures, torch.Tensor):
+                pictures = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).to(device)
+            found.append(network.embedding(pictures).float())
+            progress.advance(len(pictures))
+    return torch.cat(found).clone(), torch.from_numpy(labels).to(device)
 
-    Both are weighted means: shares of 0 and 1 give what their classes give, which torch's own does not.
-    """
-    if targets.ndim == 1 or class_weights is None:
-        return cross_entropy(logits, targets, class_weights, label_smoothing=label_smoothing)
-    total = cross_entropy(logits, targets, class_weights, reduction="sum", label_smoothing=label_smoothing)
-    return total / (targets @ class_weights).sum()
 
-
-def _train_mode(network: CellClassifier, stage: Stage) -> None:
-    network.train()
+def _train_mode(module: nn.Module, network: CellClassifier, stage: Stage) -> None:
+    module.train()
     if stage.freeze_backbone:
         # Frozen is frozen: the running means of its norms stay too.
         network.backbone.eval()
 
 
-@torch.inference_mode()
-def _validate(
-    network: nn.Module, images: NDArray[np.uint8], labels: torch.Tensor, fabric: Fabric
-) -> tuple[NDArray[np.float64], float]:
-    network.eval()
-    outputs = []
-    for start in range(0, len(images), EVALUATION_BATCH):
-        pictures = torch.from_numpy(images[start : start + EVALUATION_BATCH]).permute(0, 3, 1, 2).to(fabric.device)
-        outputs.append(network(pictures).double().cpu())
-    logits = torch.cat(outputs)
-    return logits.softmax(1).numpy(), float(cross_entropy(logits, labels))
+@torch.no_grad()
+def _average_buffers(network: nn.Module, average: WeightAverage, fabric: Fabric) -> None:
+    """Give all processes the mean of their running statistics, each of which saw a share of the rows."""
+    names = [name for name, value in network.named_buffers() if value.is_floating_point()]
+    own = dict(network.named_buffers())
+    for value in [*(own[name] for name in names), *(average.values[name] for name in names if name in average.values)]:
+        value.copy_(reduced(fabric, value, "mean"))
 
 
 def _advance(place: _Place, score: tuple[float, float], recipe: Recipe, seconds: float) -> None:
@@ -293,8 +306,14 @@ def _save(
         tensors |= {f"average/{name}": value for name, value in average.values.items()}
     packed, numbers = checkpoint.pack_optimizer(optimizer)
     state = {"place": asdict(place), **asdict(log), "weights": weights.origin, "optimizer": numbers}
-    checkpoint.save(folder / "checkpoint", place.total_epochs, tensors | packed, state)
-    write_history(folder / "history.csv", log.history)
+    try:
+        checkpoint.save(folder / "checkpoint", place.total_epochs, tensors | packed, state)
+        write_history(folder / "history.csv", log.history)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: epoch {place.total_epochs} cannot be written ({error.strerror or error}); what was whole "
+            "before is kept: make room there and go on by --resume."
+        ) from error
 
 
 def _restored(state: Mapping[str, Any]) -> tuple[_Place, _Log, Weights]:
@@ -310,13 +329,15 @@ def _stage_row(stage: Stage, place: _Place, history: list[dict[str, Any]]) -> di
         "best_epoch": place.best_epoch,
         "validation_accuracy": best.get("validation_accuracy"),
         "validation_balanced_accuracy": best.get("validation_balanced_accuracy"),
+        **({"validation_stress": best["validation_stress"]} if "validation_stress" in best else {}),
     }
 
 
 def _epoch_sentence(row: Mapping[str, Any], place: _Place) -> str:
-    best = " (best so far)" if place.since_best == 0 else ""
+    best = " (best so far)" if place.since_best == 0 else f" (best so far: {place.best_score[0]:.4f})"
+    stress = f", under corruption {row['validation_stress']:.4f}" if "validation_stress" in row else ""
     return (
-        f"loss {row['train_loss']:.4f}, validation accuracy {row['validation_accuracy']:.4f}{best}, "
+        f"loss {row['train_loss']:.4f}, validation accuracy {row['validation_accuracy']:.4f}{stress}{best}, "
         f"{row['images_per_second']:,.0f} images/s"
     )
 
@@ -331,37 +352,10 @@ def _out_of_time(place: _Place, options: Options) -> bool:
     return options.max_minutes is not None and place.seconds + per_epoch > options.max_minutes * 60
 
 
-def _class_weights(labels: NDArray[np.int64], classes: int, recipe: Recipe) -> torch.Tensor | None:
-    if recipe.class_weights == "none":
-        return None
-    counts = np.bincount(labels, minlength=classes)
-    balanced = np.where(counts > 0, counts.sum() / np.maximum(counts, 1) / (counts > 0).sum(), 0.0)
-    return torch.from_numpy(balanced.astype(np.float32))
-
-
 def _constant(training: Cells) -> Trained:
     counts = np.bincount(training.labels, minlength=len(training.class_names))
     network = Constant(np.log(np.maximum(counts, 0.5) / counts.sum()).astype(np.float32))
     return Trained(network.eval(), training.class_names, Weights("random"), [], [], [])
-
-
-def _fabric(options: Options) -> Fabric:
-    cuda = torch.cuda.is_available()
-    if options.device not in ("auto", "cpu", "cuda"):
-        raise InputError(f"--device is '{options.device}', expected auto, cpu or cuda.")
-    if options.device == "cuda" and not cuda:
-        raise InputError("--device is cuda, but torch sees no GPU here; use --device cpu, or see hemascope doctor.")
-    if options.precision not in PRECISIONS:
-        raise InputError(f"--precision is '{options.precision}', expected {', '.join(PRECISIONS)}.")
-    on_gpu = cuda and options.device != "cpu"
-    low = options.precision == "bfloat16" or (options.precision == "auto" and on_gpu)
-    return Fabric(accelerator="cuda" if on_gpu else "cpu", devices=1, precision="bf16-mixed" if low else "32-true")
-
-
-def describe_device(options: Options) -> str:
-    """What a run with these options computes on, in words. Raises InputError when it cannot be had."""
-    device = _fabric(options).device
-    return f"cuda: {torch.cuda.get_device_name(device)}" if device.type == "cuda" else "cpu"
 
 
 def write_history(path: Path, history: list[dict[str, Any]]) -> None:

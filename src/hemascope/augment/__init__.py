@@ -26,7 +26,7 @@ from hemascope.recipe import Augmentation
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["FAMILIES", "Draw", "Family", "augment", "label_weights", "plan_of"]
+__all__ = ["FAMILIES", "MIXING", "Draw", "Family", "augment", "label_weights", "plan_of"]
 
 Pictures = TypeVar("Pictures", NDArray[np.uint8], "torch.Tensor")
 

@@ -22,10 +22,10 @@ Tensor = torch.Tensor
 def carry_out(plan: Plan, pictures: Tensor) -> None:
     """Change `pictures`, uint8 (n, 3, h, w), in place."""
     for operation in plan:
-        where = torch.from_numpy(operation.where).to(pictures.device)
+        where = on_device(operation.where, pictures.device)
         own = pictures[where]
         if isinstance(operation, plans.Blend | plans.Paste):
-            others = pictures[torch.from_numpy(operation.partners).to(pictures.device)]
+            others = pictures[on_device(operation.partners, pictures.device)]
             changed = (
                 _blend(operation, own, others) if isinstance(operation, plans.Blend) else _paste(operation, own, others)
             )
@@ -34,9 +34,15 @@ def carry_out(plan: Plan, pictures: Tensor) -> None:
         pictures[where] = changed
 
 
+def on_device(values: NDArray[Any], device: torch.device) -> Tensor:
+    """An array as a tensor on a device. A GPU fetches it in its turn: nobody waits for what it has yet to compute."""
+    tensor = torch.from_numpy(np.ascontiguousarray(values))
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
 def _on(values: NDArray[Any], like: Tensor) -> Tensor:
     """Parameters (k, ...) as float32 on the device of `like`."""
-    return torch.from_numpy(np.ascontiguousarray(values, np.float32)).to(like.device)
+    return on_device(values.astype(np.float32), like.device)
 
 
 def _rounded(pictures: Tensor) -> Tensor:
@@ -65,7 +71,7 @@ def _warp(operation: plans.Warp, pictures: Tensor) -> Tensor:
 
 def _shift(operation: plans.Shift, pictures: Tensor) -> Tensor:
     height, width = pictures.shape[2:]
-    moves = torch.from_numpy(operation.moves).to(pictures.device)[:, :, None]
+    moves = on_device(operation.moves, pictures.device)[:, :, None]
     across = torch.arange(width, device=pictures.device) - moves[:, 0]
     down = torch.arange(height, device=pictures.device) - moves[:, 1]
     inside = ((down >= 0) & (down < height))[:, None, :, None] & ((across >= 0) & (across < width))[:, None, None, :]
@@ -75,7 +81,7 @@ def _shift(operation: plans.Shift, pictures: Tensor) -> Tensor:
 
 
 def _turn(operation: plans.Turn, pictures: Tensor) -> Tensor:
-    pose = torch.from_numpy(operation.poses).to(pictures.device)[:, None, None, None]
+    pose = on_device(operation.poses, pictures.device)[:, None, None, None]
     pictures = torch.where((pose & 1) > 0, pictures.flip(3), pictures)
     pictures = torch.where((pose & 2) > 0, pictures.flip(2), pictures)
     if (operation.poses & 4).any():
@@ -84,7 +90,7 @@ def _turn(operation: plans.Turn, pictures: Tensor) -> Tensor:
 
 
 def _table(operation: plans.Table, pictures: Tensor) -> Tensor:
-    tables = torch.from_numpy(operation.tables).to(pictures.device)
+    tables = on_device(operation.tables, pictures.device)
     return _look_up(pictures, tables if tables.ndim == 3 else tables[:, None].expand(-1, 3, -1))
 
 
@@ -116,10 +122,10 @@ def _equalise(operation: plans.Equalise, pictures: Tensor) -> Tensor:
 
 def _colour(operation: plans.Colour, pictures: Tensor) -> Tensor:
     image = pictures.flatten(2)
-    offsets = torch.from_numpy(operation.offsets).to(pictures.device)[:, :, None]
+    offsets = on_device(operation.offsets, pictures.device)[:, :, None]
     if (operation.means != 0).any():
         mean = image.sum(2, keepdim=True, dtype=torch.int64).double() / image.shape[2]
-        offsets = offsets + torch.from_numpy(operation.means).to(pictures.device) @ mean
+        offsets = offsets + on_device(operation.means, pictures.device) @ mean
     # OpenCV's arithmetic: coefficients in 1024ths, halves rounded up. Sums of whole numbers, so exact in any order.
     coefficients = _on(np.round(operation.matrices * 1024), pictures)
     summed = torch.baddbmm((offsets * 1024).round().float() + 512, coefficients, image.float())
@@ -161,14 +167,14 @@ def _noise(operation: plans.Noise, pictures: Tensor) -> Tensor:
 def _impulse(operation: plans.Impulse, pictures: Tensor) -> Tensor:
     height, width = pictures.shape[2:]
     numbers = _halfwords(operation.states, height * width, pictures.device).view(-1, 1, height, width)
-    half = torch.from_numpy(np.round(operation.shares * 2**15).astype(np.int64)).to(pictures.device)
+    half = on_device(np.round(operation.shares * 2**15).astype(np.int64), pictures.device)
     half = half[:, None, None, None]
     return pictures.masked_fill(numbers < half, 0).masked_fill(numbers >= 2**16 - half, 255)
 
 
 def _halfwords(states: NDArray[np.uint64], count: int, device: torch.device) -> Tensor:
     """`count` random numbers below 2**16 for each state, those of `draws.stream`: int64 (k, count)."""
-    start = torch.from_numpy(states.view(np.int64)).to(device)
+    start = on_device(states.view(np.int64), device)
     steps = torch.arange(1, -(-count // 4) + 1, device=device) * _signed(GOLDEN)
     words = start[:, None] + steps
     for shift, factor in zip(SHIFTS, FACTORS, strict=False):
@@ -190,7 +196,7 @@ def _shifted(words: Tensor, places: int) -> Tensor:
 def _paint(operation: plans.Paint, pictures: Tensor) -> Tensor:
     image = pictures.float()
     colours = image.mean((2, 3)) if operation.colours is None else _on(operation.colours, pictures)
-    cover = torch.from_numpy(operation.covers).to(pictures.device)[:, None].float() / 255
+    cover = on_device(operation.covers, pictures.device)[:, None].float() / 255
     return _rounded(image + (colours[:, :, None, None] - image) * cover)
 
 
@@ -205,7 +211,7 @@ def _pixelate(operation: plans.Pixelate, pictures: Tensor) -> Tensor:
     changed = torch.empty_like(pictures)
     height, width = pictures.shape[2:]
     for rows, columns in np.unique(operation.sides, axis=0).tolist():
-        own = torch.from_numpy(np.flatnonzero((operation.sides == (rows, columns)).all(1))).to(pictures.device)
+        own = on_device(np.flatnonzero((operation.sides == (rows, columns)).all(1)), pictures.device)
         down, across = _on(_areas(height, rows), pictures), _on(_areas(width, columns), pictures)
         coarse = _rounded(down @ (pictures[own].float() @ across.T))
         lines, places = (torch.from_numpy(nearest(*sides)) for sides in ((height, rows), (width, columns)))
@@ -258,7 +264,7 @@ def _blend(operation: plans.Blend, pictures: Tensor, others: Tensor) -> Tensor:
 
 def _paste(operation: plans.Paste, pictures: Tensor, others: Tensor) -> Tensor:
     height, width = pictures.shape[2:]
-    boxes = torch.from_numpy(operation.boxes).to(pictures.device)
+    boxes = on_device(operation.boxes, pictures.device)
     top, bottom, left, right = boxes.T[:, :, None, None, None]
     down = torch.arange(height, device=pictures.device)[:, None]
     across = torch.arange(width, device=pictures.device)

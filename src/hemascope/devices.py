@@ -1,0 +1,99 @@
+"""Where a network computes: the device, its precision and its memory, through Lightning Fabric."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
+
+from hemascope.errors import InputError
+from hemascope.processes import processes
+
+try:
+    import resource
+except ModuleNotFoundError:  # Windows sets no such limits
+    resource = None  # type: ignore[assignment]
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+def build_fabric(device: str, precision: str) -> Fabric:
+    """Fabric for a device and a precision by the names of the command line, with all processes of the training.
+
+    Raises InputError when one of them cannot be had.
+    """
+    cuda = torch.cuda.is_available()
+    if device not in ("auto", "cpu", "cuda"):
+        raise InputError(f"--device is '{device}', expected auto, cpu or cuda.")
+    if device == "cuda" and not cuda:
+        raise InputError("--device is cuda, but torch sees no GPU here; use --device cpu, or see hemascope doctor.")
+    if precision not in PRECISIONS:
+        raise InputError(f"--precision is '{precision}', expected {', '.join(PRECISIONS)}.")
+    on_gpu = cuda and device != "cpu"
+    # It pays where the hardware has it: GPUs before Ampere imitate it, and so do most CPUs.
+    pays = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    low = precision == "bfloat16" or (precision == "auto" and pays)
+    group = processes()
+    if on_gpu and group.per_node > torch.cuda.device_count():
+        raise InputError(
+            f"{group.per_node} processes were started on this node, but torch sees {torch.cuda.device_count()} GPUs; "
+            "start one for each GPU."
+        )
+    return Fabric(
+        accelerator="cuda" if on_gpu else "cpu",
+        devices=group.per_node,
+        num_nodes=group.nodes,
+        # Running means of norms are averaged over the processes once an epoch instead.
+        strategy=DDPStrategy(broadcast_buffers=False) if group.total > 1 else "auto",
+        precision="bf16-mixed" if low else "32-true",
+        # A process of its own inside a SLURM allocation would otherwise wait for those that srun did not start.
+        plugins=None if group.total > 1 else [LightningEnvironment()],
+    )
+
+
+def describe_device(device: str, precision: str) -> str:
+    """What a run computes on, in words. Raises InputError when it cannot be had."""
+    found = build_fabric(device, precision).device
+    count = processes().total
+    together = f", {count} processes" if count > 1 else ""
+    return (f"cuda: {torch.cuda.get_device_name(found)}" if found.type == "cuda" else "cpu") + together
+
+
+def memory_of(device: torch.device) -> int:
+    """All memory of a device in bytes; on the CPU what the machine has, or the container or `ulimit` allows."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")] if hasattr(os, "sysconf") else [8 * 2**30]
+    if _CGROUP_LIMIT.is_file() and (told := _CGROUP_LIMIT.read_text().strip()).isdigit():
+        limits.append(int(told))
+    if resource is not None:
+        allowed = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+        limits += [limit for limit in allowed if limit != resource.RLIM_INFINITY]
+    return min(limits)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is used up; torch has a type for it on GPUs alone."""
+    told = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in told or "can't allocate memory" in told)
+    )
+
+
+def reduced(fabric: Fabric, values: torch.Tensor, how: str) -> torch.Tensor:
+    """The "sum" or the "mean" of a tensor over all processes of the training, which each of them gets."""
+    if fabric.world_size == 1:
+        return values
+    found = fabric.all_reduce(values, reduce_op=how)
+    assert isinstance(found, torch.Tensor)
+    return found
+
+
+def any_process(fabric: Fabric, flag: bool) -> bool:
+    """Whether it holds in any process of the training: what one decides by its clock, all must do."""
+    return bool(reduced(fabric, torch.tensor(float(flag), device=fabric.device), "sum") > 0)
