@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hemascope.data import Images
 from hemascope.errors import InputError
 from hemascope.features import SIDE, feature_set
+from hemascope.models import model_folder
 from hemascope.resize import resize
 
 BATCH = 64
@@ -71,10 +72,13 @@ def _features_of(metadata: Mapping[str, str]) -> Callable[[Images], NDArray[np.f
 
 
 def load_model(path: str | Path | Model) -> Model:
-    """The model of a run folder or of an ONNX file. Raises InputError when there is none."""
+    """The model of a run folder, of an ONNX file, or that comes with the package under a name.
+
+    Raises InputError when there is none.
+    """
     if isinstance(path, Model):
         return path
-    path = Path(path)
+    path = model_folder(path)
     file = path / "model" / "model.onnx" if path.is_dir() else path
     if not file.is_file():
         found = "the run has no finished model" if path.is_dir() else "there is no such file"
@@ -87,7 +91,7 @@ def training_hashes(path: str | Path | Model) -> frozenset[int] | None:
 
     Those are the rows that trained it, that stopped and selected it, and that its confidence is fitted on.
     """
-    folder = path.path.parent.parent if isinstance(path, Model) else Path(path)
+    folder = path.path.parent.parent if isinstance(path, Model) else model_folder(path)
     table = (folder if folder.is_dir() else folder.parent.parent) / "split.csv"
     if not table.is_file():
         return None

@@ -30,6 +30,7 @@ from hemascope.evaluate import (
     seen_rows,
 )
 from hemascope.files import replacing, write_json
+from hemascope.models import model_folder
 from hemascope.novelty import novelty
 from hemascope.progress import Progress
 from hemascope.run import Run, recipe_of
@@ -118,7 +119,7 @@ def stress(
     notes, named = [], {}
     if isinstance(model, (str, Path)):
         trained_on = training_hashes(model) if trained_on is None else trained_on
-        recipe, note = _recipe_of(Path(model))
+        recipe, note = _recipe_of(model_folder(model))
         named = {"model": str(model), "recipe": recipe.name if recipe else None}
         if augmentation is None:
             augmentation = recipe.augmentation if recipe else None

@@ -12,7 +12,7 @@ from hemascope.errors import InputError
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A run folder or its model.onnx.")],
+    model: Annotated[Path, typer.Argument(help="A run folder, its model.onnx, or the name of a model of the package.")],
     data: Data,
     out: Annotated[Path | None, typer.Option(help="A folder for metrics.json and predictions.parquet.")] = None,
     against: Annotated[Path | None, typer.Option(help="Another run to compare with, by McNemar's test.")] = None,
@@ -68,7 +68,9 @@ def evaluate(
 
 def predict(
     inputs: Annotated[list[Path], typer.Argument(help="Pictures, folders of pictures, npz or Parquet files.")],
-    model: Annotated[Path, typer.Option(help="A run folder or its model.onnx.")],
+    model: Annotated[
+        Path, typer.Option(help="A run folder, its model.onnx, or the name of a model that comes with the package.")
+    ] = Path("small"),
     out: Annotated[Path, typer.Option(help="The table to write, as .csv or .parquet.")] = Path("predictions.csv"),
     crop: Crop = None,
 ) -> None:
