@@ -342,7 +342,8 @@ def no_compiler(*args: Any) -> Any:
 def test_a_network_that_cannot_be_compiled_trains_as_it_is_and_says_so(
     cells: Cells, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
-    backend = aot_autograd(**{"fw_compiler": as_it_is, "bw_compiler": as_it_is, part: no_compiler})
+    compilers: dict[str, Any] = {"fw_compiler": as_it_is, "bw_compiler": as_it_is, part: no_compiler}
+    backend = aot_autograd(**compilers)
     torch._dynamo.reset()
     compile_ = torch.compile
     monkeypatch.setattr(
