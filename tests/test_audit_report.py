@@ -156,6 +156,12 @@ def test_the_findings_come_first_with_their_numbers(found: Audit, page: Page) ->
 
 def test_copies_and_leaks_stand_side_by_side_with_labels_and_ids(found: Audit, page: Page, other: Cells) -> None:
     assert "2 rows, 2 labels: drop all" in page.text
+    copies = found.findings[found.findings["is_exact_copy"]]
+    conflicting = copies[copies.groupby("group")["label"].transform("nunique") > 1]
+    rows, pictures = len(conflicting), conflicting["group"].nunique()
+    assert f"{pictures} pictures stand under different labels, and nothing says which of them is right" in page.text
+    told = f"Labels conflict: {rows} of them show {pictures} pictures under different labels, so that all {rows} go."
+    assert told in page.text
     assert page.text.count("2 rows: keep one") == 8
     leaks = page.source.split('<section id="leak"')[1].split("</section>")[0]
     groups = re.split('<li class="group[ "]', leaks)[1:]
@@ -195,7 +201,7 @@ def test_a_suspect_label_stands_beside_what_the_picture_looks_like(plain: Audit,
     assert f"<b>{plain.cells.class_names[plain.cells.labels[7]]} <span" in section
     assert "</span> other</span>" in section
     assert str(plain.cells.ids[7]) in section
-    assert "Right with probability 0.125" in section
+    assert "The label is right with probability 0.125" in section
     assert "One picture." in section
 
 

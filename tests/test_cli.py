@@ -4,6 +4,7 @@ import functools
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -90,9 +91,46 @@ def test_the_stress_test_is_printed_and_written(
     names = {path.name for path in Path("stressed").iterdir()}
     assert names >= {"metrics.json", "predictions.parquet", "stress.json", "stress.csv", "stress.html", "figures"}
     assert json.loads(Path("stressed/stress.json").read_text())["novelty"]["threshold"] > 0
-    assert "it does not forecast your hidden test" in Path("stressed/stress.html").read_text(encoding="utf-8")
+    stressed = Path("stressed/stress.html").read_text(encoding="utf-8")
+    assert "it does not forecast your hidden test" in stressed
+    assert f"model {finished.folder}, recipe tiny" in stressed
+    assert "only 24 pictures were stressed" in told
+    assert command("evaluate", finished.folder, "fresh.npz", "--stress") == 0
+    assert capsys.readouterr().out.endswith(
+        "nothing was written: --out DIR keeps the tables and a page that shows them\n"
+    )
     assert command("train", "fresh.npz", "--recipe", "quick", "--out", "x", "--preview", "--stress") == 2
     assert "hemascope: --stress needs a score on the test rows" in capsys.readouterr().err
+
+
+def test_seeds_are_compared_and_the_table_has_their_deviation(
+    command: Command, tiny: Tiny, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    Path("none.yaml").write_text(yaml.safe_dump(tiny(backbone="none", stages=[]).model_dump(mode="json")))
+    save_npz(draw_cells(160, seed=8, size=32), "few.npz")
+    assert command("train", "few.npz", "--recipe", "none.yaml", "--out", "all", "--seed", "2", "--seeds", "2") == 0
+    told = capsys.readouterr().out
+    assert "seeds 2, 3 decide weights, draws and order; all see the split of seed 2" in told
+    assert re.search(r"0\.\d{4} ± 0\.\d{4}", told)
+    assert command("train", "few.npz", "--recipe", "none.yaml", "--out", "x", "--seeds", "2", "--preview") == 2
+    assert command("train", "few.npz", "--recipe", "none.yaml", "--out", "x", "--seed", "1,2", "--seeds", "2") == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--search", "0"), "expected the minutes that it may take"),
+        (("--search", "5", "--seeds", "2"), "--search takes one recipe and one seed; found 1 and 2"),
+        (("--search", "5", "--all-tests"), "--search and --all-tests exclude each other"),
+    ],
+)
+def test_a_search_refuses_what_it_does_not_do(
+    command: Command, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], sentence: str
+) -> None:
+    assert command("train", "none.npz", "--recipe", "quick", "--out", "x", *words) == 2
+    assert sentence in capsys.readouterr().err
+    assert not Path("x").exists()
 
 
 def test_preview_draws_and_trains_nothing(command: Command, recipe_file: Path, drawn: Cells) -> None:
@@ -119,7 +157,7 @@ def test_help_is_quick_and_version_is_one_line() -> None:
     start = time.perf_counter()
     cpu = os.times()
     found = subprocess.run(
-        [sys.executable, "-m", "hemascope.cli", "--help"], check=True, capture_output=True, text=True
+        [sys.executable, "-m", "hemascope", "--help"], check=True, capture_output=True, text=True
     )
     used = os.times().children_user + os.times().children_system - cpu.children_user - cpu.children_system
     assert "predict" in found.stdout
@@ -211,6 +249,32 @@ def test_a_folder_that_is_not_empty_is_refused_before_reading(
     assert (tmp_path / "run" / "mine.txt").read_text() == "mine"
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(
+    command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    one_class(tmp_path / "cells")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("name: mine\n")
+    before = sorted(tmp_path.rglob("*"))
+    for words, sentence in [
+        (["audit", "cells", "--out", "file/x"], "file is no folder"),
+        (["audit", "cells", "--out", "cells/x"], "cells/x: lies inside cells"),
+        (["audit", "none.npz", "--against", "cells", "--out", "cells/x"], "cells/x: lies inside cells"),
+        (["audit", "cells", "--apply", "cells/x"], "cells/x: lies inside cells"),
+        (["audit", "cells", "--apply", "file/x.npz"], "file is no folder"),
+        (["evaluate", "none", "cells", "--out", "/proc/x"], "/proc/x: cannot be written"),
+        (["evaluate", "none", "cells", "--out", "run"], "run: the folder exists and is not empty"),
+        (["train", "cells", "--recipe", "quick", "--out", "cells/run"], "cells/run: lies inside cells"),
+    ]:
+        assert command(*words) == 2
+        told = capsys.readouterr()
+        assert told.err.startswith("hemascope: ")
+        assert sentence in told.err
+        assert not told.out
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_a_misspelt_key_is_refused_with_the_right_one(
     command: Command, recipe_file: Path, drawn: Cells, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -261,6 +325,8 @@ def test_an_unknown_class_name_is_mapped_by_hand(command: Command, tmp_path: Pat
         (("--device", "tpu"), "expected auto, cpu or cuda"),
         (("--recipe", "bad.yaml"), "timm has no backbone"),
         (("--recipe", "quick,quick"), "more than once"),
+        (("--seed", "0,x"), "expected a whole number"),
+        (("--seed", "2,2"), "each once"),
     ],
 )
 def test_a_wrong_option_leaves_nothing_behind(

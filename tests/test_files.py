@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hemascope.errors import InputError
-from hemascope.files import new_folder, replacing, write_json
+from hemascope.files import check_writable, new_folder, replacing, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -46,3 +46,27 @@ def test_a_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:
         new_folder(tmp_path)
     with pytest.raises(InputError, match="is a file"):
         new_folder(tmp_path / "file")
+
+
+def test_a_folder_of_a_run_is_told_to_be_resumed_only_where_that_can_be(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("")
+    with pytest.raises(InputError, match="--resume"):
+        new_folder(tmp_path)
+    with pytest.raises(InputError, match="exists and is not empty; name another with --out"):
+        new_folder(tmp_path, resumes=False)
+
+
+def test_a_place_that_cannot_be_written_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "cells").mkdir()
+    check_writable(tmp_path / "new" / "deep" / "out.npz")
+    for place, sentence in [
+        (tmp_path / "file" / "x" / "y", "file is no folder, so nothing can be written inside it"),
+        (Path("/proc/x"), "/proc/x: cannot be written"),
+        (tmp_path / ("long" * 100), "cannot be written"),
+        (tmp_path / "cells" / "x", "lies inside"),
+        (tmp_path / "file" / ".." / "cells", "lies inside"),
+    ]:
+        with pytest.raises(InputError, match=sentence):
+            check_writable(place, [tmp_path / "cells", tmp_path / "file"])
+    assert sorted(entry.name for entry in tmp_path.rglob("*")) == ["cells", "file"]

@@ -10,10 +10,14 @@ import torch
 from safetensors.torch import save_file
 
 from hemascope.data import Cells
+from hemascope.ensemble import load_network
 from hemascope.errors import InputError
-from hemascope.model import Constant, Deployed, build_model
-from hemascope.recipe import Recipe
+from hemascope.model import Constant, Deployed, NeighbourVote, build_model
+from hemascope.pipeline import fit, prepare, training_options
+from hemascope.recipe import Recipe, load_recipe
 from hemascope.resize import resize
+from hemascope.run import open_run
+from hemascope.runtime import load_model
 
 CLASSES = ("basophil", "eosinophil", "monocyte")
 Tiny = Callable[..., Recipe]
@@ -21,7 +25,7 @@ Tiny = Callable[..., Recipe]
 
 def test_the_head_of_the_report(tiny: Tiny) -> None:
     network, weights = build_model(tiny(head_widths=[1024, 512]), CLASSES)
-    layers = [type(layer).__name__ for layer in network.head]
+    layers = [type(layer).__name__ for layer in network.head.children()]
     assert layers == ["Linear", "ReLU", "Dropout", "Linear", "ReLU", "Dropout", "Linear"]
     assert [weight.shape[0] for weight in network.penalised_weights()] == [1024, 512]
     assert weights.random
@@ -87,3 +91,44 @@ def test_the_baseline_says_the_same_to_every_picture(drawn: Cells) -> None:
     logits = np.log(np.array([0.5, 0.3, 0.2], np.float32))
     out = Deployed(Constant(logits))(torch.from_numpy(np.asarray(drawn.images[:4])))
     assert np.allclose(out.detach().numpy(), [[0.5, 0.3, 0.2]] * 4)
+
+
+def test_the_nearest_training_cells_vote() -> None:
+    rng = np.random.default_rng(0)
+    known, labels = rng.normal(size=(50, 4)), rng.integers(0, 3, 50)
+    asked = rng.normal(size=(6, 4))
+    vote = NeighbourVote(4, 3, neighbours=5)
+    vote.remember(torch.from_numpy(known), torch.from_numpy(labels))
+    found = vote(torch.from_numpy(asked)).softmax(1).numpy()
+    cosine = (asked / np.linalg.norm(asked, axis=1)[:, None]) @ (known / np.linalg.norm(known, axis=1)[:, None]).T
+    for row, near in enumerate(np.argsort(-cosine, axis=1)[:, :5]):
+        weights = np.exp(cosine[row, near] / 0.07)
+        expected = np.bincount(labels[near], weights / weights.sum(), minlength=3)
+        assert found[row] == pytest.approx(expected, abs=3e-4)
+
+
+def test_a_vote_of_neighbours_is_a_run_like_any_other(dirty: Cells, tiny: Tiny, tmp_path: Path) -> None:
+    first, _ = build_model(tiny(), CLASSES)
+    save_file(first.backbone.state_dict(), tmp_path / "backbone.safetensors")
+    recipe = tiny(head="knn", stages=[], pretrained=str(tmp_path / "backbone.safetensors"))
+    prepared = prepare(dirty, seed=0, say=lambda sentence: None)
+    run = open_run(tmp_path / "run", resume=False)
+    fit(prepared, recipe, run, training_options(0, "cpu", "float32", None), lambda sentence: None)
+    network, _, _ = load_network(run)
+    training = prepared.cells.in_split("train")
+    assert isinstance(network.head, NeighbourVote)
+    assert len(network.head.known) == len(training)
+    images = np.asarray(training.images[:20])
+    probabilities = load_model(run.folder).predict(images)
+    with torch.inference_mode():
+        assert np.abs(Deployed(network)(torch.from_numpy(images)).numpy() - probabilities).max() < 1e-4
+
+
+@pytest.mark.parametrize("name", ["dinov2", "dinov2-knn"])
+def test_a_transformer_takes_the_size_of_the_recipe(name: str) -> None:
+    recipe = load_recipe(name).model_copy(update={"pretrained": "none"})
+    network, _ = build_model(recipe, CLASSES)
+    with torch.inference_mode():
+        logits = network.eval()(torch.zeros(2, 3, 96, 96, dtype=torch.uint8))
+    assert logits.shape == (2, 3)
+    assert network.image_size == 98

@@ -15,6 +15,7 @@ MINIMAL = "name: mine\nbackbone: regnetx_002\nstages: [{name: whole, epochs: 1, 
 
 def test_the_rows_of_the_report_and_the_small_one_come_with_the_package() -> None:
     names = {"baseline", "mobilenetv2", "mobilenetv2-augmented", "densenet121", "densenet121-augmented", "small"}
+    names |= {"classical", "classical-random-forest", "classical-gradient-boosting", "classical-k-nn"}
     assert names <= set(recipe_names())
 
 
@@ -40,6 +41,15 @@ def test_the_method_of_the_report_is_the_default() -> None:
     assert tuned.learning_rate == pytest.approx(frozen.learning_rate / 10)
 
 
+def test_a_stage_may_augment_less() -> None:
+    recipe = load_recipe("small")
+    first, last = recipe.stages[0], recipe.stages[-1]
+    assert recipe.in_stage(first) == recipe
+    for step, less in zip(recipe.augmentation, recipe.in_stage(last).augmentation, strict=True):
+        assert less == step.model_copy(update={"probability": pytest.approx(step.probability * last.augmented)})
+    assert recipe.in_stage(last.model_copy(update={"augmented": 0.0})).augmentation == ()
+
+
 def test_a_recipe_survives_the_run_folder() -> None:
     recipe = load_recipe("small")
     assert parse_recipe(yaml.safe_dump(recipe.model_dump(mode="json"))) == recipe
@@ -54,6 +64,12 @@ def test_a_recipe_survives_the_run_folder() -> None:
         (MINIMAL + "augmentation: [{name: randaugmnt}]\n", "did you mean 'randaugment'?"),
         (MINIMAL + "augmentation: [{name: jitter, magnitud: 1}]\n", "did you mean 'magnitude'?"),
         (MINIMAL + "head_dropout: 2\n", "'head_dropout' is 2"),
+        (MINIMAL + "views: 3\n", "'views' is 3"),
+        (
+            MINIMAL + "members: 0\n",
+            "'members' is 0: expected a whole number from 1 to 32, or a list of two run folders",
+        ),
+        (MINIMAL + "members: [one]\n", "'members' is ['one']: expected a whole number"),
         ("name: [", "not valid YAML"),
         ("just words", "holds str"),
         ("backbone: regnetx_002\nstages: []\n", "the key 'name' is missing"),
@@ -64,6 +80,41 @@ def test_a_recipe_with_a_mistake_is_refused_with_what_is_right(text: str, senten
         parse_recipe(text, "mine.yaml")
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)
+
+
+CLASSICAL = "name: mine\nbackbone: classical/svm\n"
+
+
+def test_classical_models_need_no_stages_and_survive_the_run_folder() -> None:
+    recipe = parse_recipe(CLASSICAL + "augmentation: [{name: jitter}]\ncopies: 2\n")
+    assert recipe.classical
+    assert recipe.stages == ()
+    assert parse_recipe(yaml.safe_dump(recipe.model_dump(mode="json"))) == recipe
+    assert not parse_recipe(MINIMAL).classical
+    assert parse_recipe("name: nothing\nbackbone: none\n").stages == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (CLASSICAL.replace("svm", "swm"), "'backbone' is 'classical/swm'; did you mean 'classical/svm'?"),
+        (CLASSICAL.replace("svm", "forest"), "did you mean 'classical/random-forest'?"),
+        (CLASSICAL.replace("/svm", ""), "there are classical/svm, classical/random-forest"),
+        (CLASSICAL + "optimizer: adam\n", "'optimizer' is about networks, and classical/svm is none; leave it out"),
+        (CLASSICAL + "stages: [{name: a, epochs: 1, learning_rate: 0.1}]\n", "'stages' is about networks"),
+        (CLASSICAL + "copies: 0\n", "'copies' is 0"),
+        (
+            CLASSICAL + "augmentation: [{name: mixup}]\n",
+            "'mixup' mixes labels, and classical models learn from one each",
+        ),
+        (MINIMAL + "copies: 3\n", "'copies' is about classical models"),
+        ("name: mine\nbackbone: regnetx_002\n", "the key 'stages' is missing; add it"),
+    ],
+)
+def test_a_key_of_another_kind_of_model_is_refused(text: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=r"^mine\.yaml: ") as error:
+        parse_recipe(text, "mine.yaml")
+    assert sentence in str(error.value)
 
 
 def test_an_unknown_name_is_refused_with_the_nearest(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import pytest
 from hemascope.corrupt import FAMILIES
 from hemascope.data import Cells, Images
 from hemascope.errors import InputError
-from hemascope.report import render
+from hemascope.report import percent, render
 from hemascope.stress import Stress, stress
 from hemascope.stress_report import draw_stress, write_stress_page
+from hemascope.stress_scores import summary
 
 HOSTILE = "<script>alert('class')</script>"
 
@@ -62,6 +63,25 @@ def test_the_page_says_what_the_score_is_and_is_not(page: str, found: Stress) ->
     assert "shades &amp; others.npz" in page
 
 
+def test_few_pictures_and_the_model_are_told(page: str, found: Stress, tmp_path: Path) -> None:
+    assert "Only 30 pictures were stressed: the interval is too wide to judge by." in words(page)
+    assert "only 30 pictures were stressed" in summary(found.scores)
+    many = {**found.scores, "n": 100, "model": "runs/last", "recipe": "small"}
+    (tmp_path / "stress.json").write_text(json.dumps(many))
+    text = words(write_stress_page(tmp_path).read_text(encoding="utf-8"))
+    assert "too wide to judge by" not in text
+    assert "too wide to judge by" not in summary(many)
+    assert "model runs/last, recipe small" in text
+    assert "stress test of runs/last on shades" in text
+
+
+def test_the_first_screen_of_a_report_says_what_the_score_is_of(found: Stress) -> None:
+    source = '{% import "stress_part.html.j2" as under %}{{ under.lead(quick) }}'
+    told = words(rendered(source, {"quick": found.scores}))
+    score = percent(found.scores["stress_score"])
+    assert told.startswith(f"Under simulated corruption, {score} are still named correctly (")
+
+
 def test_every_family_and_mix_is_on_the_page(page: str, found: Stress) -> None:
     text = words(page)
     for name, mix in found.scores["mixes"].items():
@@ -78,7 +98,15 @@ def test_every_family_and_mix_is_on_the_page(page: str, found: Stress) -> None:
 def test_what_was_trained_on_is_grey(page: str) -> None:
     grey = re.findall(r'<tr class="grey"><th scope="row">(\w+)', page)
     assert sorted(grey) == ["fog", "jpeg"]
-    assert "Up to 40%" in words(page)
+    assert "here by up to 40%. So a family at 40% or less does nothing that training has not done" in words(page)
+
+
+def test_the_tables_say_how_they_are_sorted_and_what_they_measure(page: str) -> None:
+    text = words(page)
+    assert text.count("Means of five severities, the largest balanced error first.") == 2
+    assert page.count('aria-sort="descending">Balanced error') == 2
+    assert "BE is the balanced error divided by that of the AlexNet" in text
+    assert not re.search(r"-0\.0+\b", text)
 
 
 def test_all_figures_are_embedded_and_names_stay_text(page: str) -> None:

@@ -26,6 +26,8 @@ from hemascope.recipe import Recipe
 
 MEMORY_SHARE = 0.25
 """Up to this share of the device's memory is taken by pictures; a larger set is streamed."""
+BLOCK_PIXELS = 256 * 96**2
+"""Steps of fewer pixels are augmented several at a time: a call has its costs however little it has to do."""
 _COPIED_ROWS = 4096
 
 Rows = NDArray[np.int64]
@@ -110,22 +112,26 @@ class Batches:
         host = device.type == "cpu" or not isinstance(source.pictures, torch.Tensor)
         self.ahead = max(recipe.workers, int(source.streamed)) if host else 0
         self.mixes = any(family.name in MIXING for family in recipe.augmentation)
+        pixels = math.prod(source.shape[1:]) * (self.share.stop - self.share.start)
+        self.block = 1 if self.mixes else max(1, BLOCK_PIXELS // max(pixels, 1))
 
     def __len__(self) -> int:
         return self.steps
 
     def __iter__(self) -> Iterator[Batch]:
+        blocks = [range(first, min(first + self.block, self.steps)) for first in range(0, self.steps, self.block)]
         if not self.ahead:
-            yield from (self[step] for step in range(self.steps))
+            for block in blocks:
+                yield from self._finished(block, self._read(block))
             return
         with ThreadPoolExecutor(self.ahead) as pool:
             coming: deque[Future[torch.Tensor]] = deque()
             try:
-                for step in range(self.steps + self.ahead):
-                    if step < self.steps:
-                        coming.append(pool.submit(self._read, step))
-                    if step >= self.ahead:
-                        yield self._finished(step - self.ahead, coming.popleft().result())
+                for place in range(len(blocks) + self.ahead):
+                    if place < len(blocks):
+                        coming.append(pool.submit(self._read, blocks[place]))
+                    if place >= self.ahead:
+                        yield from self._finished(blocks[place - self.ahead], coming.popleft().result())
             finally:
                 for future in coming:
                     future.cancel()
@@ -133,20 +139,20 @@ class Batches:
     def __getitem__(self, step: int) -> Batch:
         if not 0 <= step < self.steps:
             raise IndexError(step)
-        return self._finished(step, self._read(step))
+        block = range(step, step + 1)
+        return next(self._finished(block, self._read(block)))
 
     def _numbers(self, step: int) -> Rows:
         """Which rows, each time with another number where an epoch shows one several times, as it draws anew then."""
         return self.order[step * self.size : (step + 1) * self.size]
 
-    def _part(self, step: int) -> Rows:
-        """What this process must read: its share, or all where pictures mix with any of the batch."""
-        numbers = self._numbers(step)
-        return numbers if self.mixes else numbers[self.share]
+    def _parts(self, block: range) -> list[Rows]:
+        """What this process must read for each step: its share, or all where pictures mix with any of the batch."""
+        return [self._numbers(step) if self.mixes else self._numbers(step)[self.share] for step in block]
 
-    def _read(self, step: int) -> torch.Tensor:
+    def _read(self, block: range) -> torch.Tensor:
         """What can be done ahead: the pictures off their place, on the CPU augmented too."""
-        numbers = self._part(step)
+        numbers = np.concatenate(self._parts(block))
         rows = numbers % len(self.labels)
         if isinstance(self.source.pictures, torch.Tensor):
             return self.source.pictures[on_device(rows, self.device)]
@@ -159,13 +165,16 @@ class Batches:
             return torch.from_numpy(pictures).permute(0, 3, 1, 2)
         return torch.from_numpy(pictures).pin_memory()
 
-    def _finished(self, step: int, pictures: torch.Tensor) -> Batch:
+    def _finished(self, block: range, pictures: torch.Tensor) -> Iterator[Batch]:
+        parts = self._parts(block)
         if self.device.type != "cpu":
             if not isinstance(self.source.pictures, torch.Tensor):
                 pictures = pictures.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-            families = self.recipe.augmentation
-            pictures = augment(pictures, self._part(step), families, seed=self.seed, epoch=self.epoch)
-        return Batch(pictures[self.share] if self.mixes else pictures, self._targets(self._numbers(step)), self.share)
+            families, numbers = self.recipe.augmentation, np.concatenate(parts)
+            pictures = augment(pictures, numbers, families, seed=self.seed, epoch=self.epoch)
+        ends = np.cumsum([len(part) for part in parts])[:-1]
+        for step, own in zip(block, pictures.tensor_split(ends.tolist()), strict=True):
+            yield Batch(own[self.share] if self.mixes else own, self._targets(self._numbers(step)), self.share)
 
     def _targets(self, numbers: Rows) -> torch.Tensor:
         labels = self.labels[numbers % len(self.labels)]

@@ -16,7 +16,8 @@ BASE = (
     "numpy", "scipy", "pillow", "pandas", "pyarrow", "scikit-learn", "matplotlib", "onnxruntime", "typer", "rich",
     "pydantic", "PyYAML", "Jinja2",
 )  # fmt: skip
-TRAIN = ("torch", "torchvision", "timm", "lightning-fabric", "safetensors", "onnx", "onnxscript")
+TRAIN = ("torch", "torchvision", "timm", "lightning-fabric", "safetensors", "onnx", "onnxscript", "skl2onnx")
+SEARCH = ("optuna",)
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ def examine() -> list[Finding]:
         Finding("hemascope", f"{__version__}, Python {platform.python_version()}"),
         _packages("base install", BASE, "pip install hemascope"),
         _packages("training", TRAIN, "pip install 'hemascope[train]'"),
+        _packages("search", SEARCH, "pip install 'hemascope[search]'"),
         _machine(),
         _device(),
         _weights(),

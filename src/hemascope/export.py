@@ -17,12 +17,10 @@ from hemascope.data import Images
 from hemascope.errors import InputError
 from hemascope.files import replacing
 from hemascope.model import Deployed
-from hemascope.runtime import Model
+from hemascope.runtime import PURPOSE, Model
 
 TOLERANCE = 1e-4
 """The largest difference in a probability between the network and its file."""
-
-PURPOSE = "Research only, not a medical device."
 
 
 def export_onnx(

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,15 +53,38 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def new_folder(path: Path) -> Path:
+def new_folder(path: Path, *, inputs: Iterable[Path] = (), resumes: bool = True) -> Path:
     """The path of an output folder that does not exist yet or is empty; made when it is first written to.
 
-    Raises InputError when something stands there already.
+    inputs: what is read, as for `check_writable`. resumes: whether who asks can go on with a run that stands there.
+    Raises InputError when something stands there already, or nothing can be written there.
     """
-    if (path / "config.yaml").is_file():
+    check_writable(path, inputs)
+    if resumes and (path / "config.yaml").is_file():
         raise InputError(f"{path}: holds a run already; go on with it by --resume, or name another folder with --out.")
     if path.is_dir() and any(path.iterdir()):
         raise InputError(f"{path}: the folder exists and is not empty; name another with --out, or remove it first.")
     if path.exists() and not path.is_dir():
         raise InputError(f"{path}: is a file, expected a folder to write to; name another with --out.")
     return path
+
+
+def check_writable(path: Path, inputs: Iterable[Path] = ()) -> None:
+    """Raise InputError unless a file or a folder can be made at `path`, before work is done that would be lost.
+
+    inputs: what is read. Nothing may be written into a folder among them: it would count as data the next time.
+    """
+    try:
+        for source in inputs:
+            if source.is_dir() and path.resolve().is_relative_to(source.resolve()):
+                raise InputError(f"{path}: lies inside {source}, which is only read; name a place outside of it.")
+        missing = path
+        while not os.path.lexists(missing.parent):
+            missing = missing.parent
+        there = path if path.is_dir() else missing.parent
+        if not there.is_dir():
+            raise InputError(f"{path}: {there} is no folder, so nothing can be written inside it; name another place.")
+        # What a folder grants is known for sure only once something stands in it.
+        tempfile.TemporaryDirectory(prefix=f".{missing.name}.", dir=there).cleanup()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error}); name another place.") from error

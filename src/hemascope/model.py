@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import timm
@@ -17,7 +18,7 @@ from torch import nn
 
 from hemascope import residual as residual  # timm knows its networks from here on
 from hemascope.errors import InputError
-from hemascope.recipe import Recipe
+from hemascope.recipe import Classical, Recipe
 from hemascope.resize import resize_weights
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -52,15 +53,23 @@ class CellClassifier(nn.Module):
         self.class_names = tuple(class_names)
         self.image_size = recipe.image_size
         self.backbone = backbone
-        self.head = _head(features, recipe, len(self.class_names))
+        self.head: nn.Sequential | NeighbourVote
+        if recipe.head == "knn":
+            self.head = NeighbourVote(features, len(self.class_names), recipe.neighbours)
+        else:
+            self.head = _head(features, recipe, len(self.class_names))
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[None, :, None, None] * 255, persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD)[None, :, None, None] * 255, persistent=False)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        image = self._resized(pictures.float())
-        embedding = self.backbone((image - self.mean) / self.std)
-        logits: torch.Tensor = self.head(embedding)
+        logits: torch.Tensor = self.head(self.embedding(pictures))
         return logits
+
+    def embedding(self, pictures: torch.Tensor) -> torch.Tensor:
+        """What the head sees of pictures, taken as by `forward`: float (n, features)."""
+        image = self._resized(pictures.float())
+        found: torch.Tensor = self.backbone((image - self.mean) / self.std)
+        return found
 
     def _resized(self, image: torch.Tensor) -> torch.Tensor:
         height, width = image.shape[-2:]
@@ -72,8 +81,48 @@ class CellClassifier(nn.Module):
 
     def penalised_weights(self) -> list[torch.Tensor]:
         """The weights of the dense layers that the recipe's L2 penalty stands on."""
-        dense = [layer for layer in self.head if isinstance(layer, nn.Linear)]
+        dense = [layer for layer in self.head.children() if isinstance(layer, nn.Linear)]
         return [layer.weight for layer in dense[:-1]]
+
+
+class NeighbourVote(nn.Module):
+    """Embeddings (n, features) -> logits (n, classes): a vote of the training cells whose embeddings point alike.
+
+    A vote weighs exp(cosine / temperature), as in Wu et al., Unsupervised Feature Learning via Non-Parametric Instance
+    Discrimination, 2018. `remember` gives it the training cells; the file of the weights holds them.
+    """
+
+    known: torch.Tensor
+    shown: torch.Tensor
+
+    TEMPERATURE = 0.07
+    LEAST = 1e-4
+    """The probability of a class without a vote, so that its logarithm is a number."""
+
+    def __init__(self, features: int, classes: int, neighbours: int) -> None:
+        super().__init__()
+        self.neighbours, self.classes = neighbours, classes
+        self.register_buffer("known", torch.zeros(1, features))
+        self.register_buffer("shown", torch.zeros(1, classes))
+
+    def remember(self, embeddings: torch.Tensor, labels: torch.Tensor) -> None:
+        """embeddings: float (rows, features). labels: (rows,), the class of each."""
+        self.known = nn.functional.normalize(embeddings.float(), dim=1)
+        self.shown = nn.functional.one_hot(labels, self.classes).to(self.known)
+
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        cosine = nn.functional.normalize(embeddings.float(), dim=1) @ self.known.T
+        nearest, which = cosine.topk(min(self.neighbours, len(self.known)), dim=1)
+        weights = (nearest / self.TEMPERATURE).softmax(1)
+        votes = (weights[:, :, None] * self.shown[which]).sum(1)
+        return torch.log(votes * (1 - self.classes * self.LEAST) + self.LEAST)
+
+    def _load_from_state_dict(self, state: Mapping[str, Any], prefix: str, *further: Any) -> None:
+        # How many cells it knows is in the file.
+        for name in ("known", "shown"):
+            if prefix + name in state:
+                setattr(self, name, torch.empty_like(state[prefix + name]))
+        super()._load_from_state_dict(state, prefix, *further)
 
 
 class Constant(nn.Module):
@@ -126,14 +175,17 @@ def _head(features: int, recipe: Recipe, classes: int) -> nn.Sequential:
 def check_backbone(recipe: Recipe) -> None:
     """Raise InputError when timm does not know the recipe's backbone."""
     if recipe.backbone != "none" and not timm.is_model(recipe.backbone):
-        near = difflib.get_close_matches(recipe.backbone, timm.list_models(), n=3)
+        near = difflib.get_close_matches(recipe.backbone, [*get_args(Classical), *timm.list_models()], n=3)
         hint = f"; near it are {', '.join(near)}" if near else "; timm.list_models() lists them"
         raise InputError(f"recipe '{recipe.name}': timm has no backbone '{recipe.backbone}'{hint}.")
 
 
 def _create(recipe: Recipe, pretrained: bool) -> nn.Module:
     check_backbone(recipe)
-    backbone: nn.Module = timm.create_model(recipe.backbone, pretrained=pretrained, num_classes=0)
+    told = timm.get_pretrained_cfg(recipe.backbone)
+    # A transformer knows where in the picture it looks: its table of places is brought to the recipe's size.
+    sized: dict[str, Any] = {"img_size": recipe.image_size} if told is not None and told.fixed_input_size else {}
+    backbone: nn.Module = timm.create_model(recipe.backbone, pretrained=pretrained, num_classes=0, **sized)
     return backbone
 
 

@@ -61,6 +61,7 @@ class Prepared:
     hashes: NDArray[np.uint64]
     removed: pd.DataFrame
     found_hashes: NDArray[np.uint64]
+    split_seed: int
 
 
 def train(
@@ -70,6 +71,7 @@ def train(
     *,
     test: str | Path | Cells | None = None,
     seed: int = 0,
+    split_seed: int | None = None,
     device: str = "auto",
     precision: str = "auto",
     max_minutes: float | None = None,
@@ -85,12 +87,12 @@ def train(
     """The main job in one call: clean, split, train, export, score, report. Returns the run folder.
 
     data: a path for `hemascope.load`, or Cells. recipe: the name of one that comes with the package, a YAML file, or
-    a Recipe. test: a further labelled file to score. micro_batch, compiled, tensorboard: see `hemascope.train.Options`.
-    score_test: False leaves the test rows unscored, for a choice
-    between models that is still to be made. allow_leaks: go on when pictures stand in two splits of the data, or in
-    `test` too; they are then left out of training or of the score. stress: let the test rows go through the whole
-    stress test, where otherwise its score alone is computed. Raises InputError before anything is written when the
-    input is bad.
+    a Recipe. test: a further labelled file to score. seed: decides split, draws and order; split_seed: decides the
+    split alone, so that runs of several seeds see the same rows. score_test: False leaves the test rows unscored, for
+    a choice between models that is still to be made. allow_leaks: go on when pictures stand in two splits of the data,
+    or in `test` too; they are then left out of training or of the score. stress: let the test rows go through the
+    whole stress test, where otherwise its score alone is computed. Raises InputError before anything is written when
+    the input is bad. micro_batch, compiled, tensorboard: see `hemascope.train.Options`.
     """
     require_training()
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
@@ -99,7 +101,8 @@ def train(
     further = None if test is None else test if isinstance(test, Cells) else load(test)
     cells = data if isinstance(data, Cells) else load(data)
     say = say if leads() else lambda sentence: None
-    prepared = prepare(cells, seed=seed, further=further, allow_leaks=allow_leaks, say=say)
+    division = seed if split_seed is None else split_seed
+    prepared = prepare(cells, seed=division, further=further, allow_leaks=allow_leaks, say=say)
     options = training_options(
         seed, device, precision, max_minutes, micro_batch=micro_batch, compiled=compiled, tensorboard=tensorboard
     )
@@ -113,7 +116,7 @@ def train(
 
 def require_training() -> None:
     """Raise InputError when what training needs is not installed; a quick look, as torch takes seconds to import."""
-    for name in ("torch", "torchvision", "timm", "lightning_fabric", "safetensors", "onnx", "onnxscript"):
+    for name in ("torch", "torchvision", "timm", "lightning_fabric", "safetensors", "onnx", "onnxscript", "skl2onnx"):
         if importlib.util.find_spec(name) is None:
             raise InputError(
                 f"training needs the package '{name}', which is not installed; run: pip install 'hemascope[train]'."
@@ -162,7 +165,7 @@ def prepare(
     assert cells.split is not None
     counts = {name: int((cells.split == name).sum()) for name in dict.fromkeys(cells.split.tolist())}
     say("rows: " + ", ".join(f"{counts[name]:,} {name}" for name in sorted(counts, key=lambda name: -counts[name])))
-    return Prepared(found, cells, found_hashes[kept], removed, found_hashes)
+    return Prepared(found, cells, found_hashes[kept], removed, found_hashes, seed)
 
 
 def _leak_sentence(cells: Cells, hashes: NDArray[np.uint64], further: Cells | None, allow_leaks: bool) -> str:
@@ -194,24 +197,47 @@ def _near_sentence(cells: Cells, pairs: pd.DataFrame) -> list[str]:
     return [f"{told} stay on one side each"]
 
 
-def fit(prepared: Prepared, recipe: Recipe, run: Run, options: Options, say: Say = print) -> None:
-    """Train a recipe on prepared data into a run folder, up to the exported model; goes on where a run stopped."""
+def fit(
+    prepared: Prepared,
+    recipe: Recipe,
+    run: Run,
+    options: Options,
+    say: Say = print,
+    on_epoch: Callable[[Mapping[str, Any]], None] | None = None,
+) -> None:
+    """Train a recipe on prepared data into a run folder, up to the exported model; goes on where a run stopped.
+
+    on_epoch: as in `train_network`; a recipe with members has none.
+    """
     from hemascope.devices import describe_device, out_of_memory
+    from hemascope.ensemble import with_views
     from hemascope.export import export_onnx
+    from hemascope.members import train_members
     from hemascope.model import check_backbone
+    from hemascope.teacher import check_teacher
     from hemascope.train import train_network, write_history
 
-    check_backbone(recipe)
-    config = config_of(recipe, prepared.found, prepared.found_hashes, options.seed, command_line())
+    if not recipe.classical:
+        check_backbone(recipe)
+    config = config_of(recipe, prepared.found, prepared.found_hashes, options.seed, prepared.split_seed, command_line())
     write_config(run, config)
     if run.trained:
         say(f"{run.folder}: the training is finished already")
         return
-    write_environment(run, describe_device(options.device, options.precision))
+    write_environment(run, "cpu" if recipe.classical else describe_device(options.device, options.precision))
     write_table(run.removed, prepared.removed)
     write_split(run, prepared.cells, prepared.hashes)
+    if recipe.classical:
+        from hemascope.classical_export import train_classical
+
+        train_classical(prepared.cells, recipe, run, options.seed, options.max_minutes, say)
+        return
+    check_teacher(recipe, prepared.cells.class_names, run)
     try:
-        trained = train_network(prepared.cells, recipe, run.folder, options, say)
+        if recipe.members == 1:
+            trained = train_network(prepared.cells, recipe, run.folder, options, say, on_epoch)
+        else:
+            trained = train_members(prepared.cells, recipe, run, options, say)
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
@@ -222,7 +248,7 @@ def fit(prepared: Prepared, recipe: Recipe, run: Run, options: Options, say: Say
     write_history(run.history, trained.history)
     held_out = prepared.cells.in_split("validation")
     difference = export_onnx(
-        trained.network,
+        with_views(trained.network, recipe.views),
         run.model / "model.onnx",
         prepared.cells.class_names,
         held_out.images[:64],
@@ -245,7 +271,8 @@ def fit(prepared: Prepared, recipe: Recipe, run: Run, options: Options, say: Say
             "purpose": "Research only, not a medical device.",
         },
     )
-    shutil.rmtree(run.checkpoint, ignore_errors=True)
+    for checkpoint in (run.checkpoint, *run.folder.glob("members/*/checkpoint")):
+        shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def follow(prepared: Prepared, recipe: Recipe, run: Run, options: Options) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from hemascope.errors import InputError
 
@@ -21,6 +23,13 @@ AugmentationName = Literal[
     "gaussian-noise", "shot-noise", "speckle-noise", "impulse-noise", "jpeg", "pixelate", "cutout", "grid-mask",
     "bubbles", "deposits", "mixup", "cutmix",
 ]  # fmt: skip
+Classical = Literal["classical/svm", "classical/random-forest", "classical/gradient-boosting", "classical/k-nn"]
+
+CLASSICAL_KEYS = ("name", "description", "backbone", "pretrained", "augmentation", "copies", "class_weights")
+"""The keys that say something about a model from hand-made features; the others are about networks."""
+
+
+MOST_MEMBERS = 32
 
 
 class Part(BaseModel):
@@ -47,6 +56,9 @@ class Stage(Part):
     image_size: int | None = Field(
         None, ge=16, le=1024, description="Side of the pictures in this stage, where it is not yet the recipe's."
     )
+    augmented: float = Field(
+        1.0, ge=0, le=1, description="What the probabilities of the recipe's augmentation are multiplied with."
+    )
     freeze_backbone: bool = Field(False, description="Train the head alone; skipped when weights are random.")
 
 
@@ -55,15 +67,23 @@ class Recipe(Part):
 
     name: str = Field(description="What tables and run folders call the recipe.")
     description: str = Field("", description="One sentence for people.")
-    backbone: str = Field(description="A timm model name, or 'none': answer with the most frequent class always.")
+    backbone: str = Field(
+        description="A timm model name; classical/svm, random-forest, gradient-boosting or k-nn: hand-made features "
+        "without a network; or 'none': answer with the most frequent class always."
+    )
     pretrained: str = Field(
         "auto", description="auto (ImageNet weights when they can be had), required, none, or a safetensors file."
     )
     image_size: int = Field(96, ge=16, le=1024, description="Side of the square that the network sees, in pixels.")
+    head: Literal["dense", "knn"] = Field(
+        "dense", description="Dense layers that are trained, or a vote of the training cells nearest in embedding."
+    )
+    neighbours: int = Field(20, ge=1, description="Training cells that vote where the head is knn.")
     head_widths: tuple[int, ...] = Field((1024, 512), description="Dense layers between pooling and classes.")
     head_dropout: float = Field(0.5, ge=0, lt=1, description="Dropout after each dense layer, or before a bare one.")
     head_l2: float = Field(0.001, ge=0, description="L2 penalty on the weights of the dense layers.")
     augmentation: tuple[Augmentation, ...] = Field((), description="Families applied in this order to each picture.")
+    copies: int = Field(1, ge=1, le=16, description="Augmented copies of each picture that classical models learn too.")
     batch_size: int = Field(35, ge=2, description="Pictures in a step.")
     micro_batch: int | None = Field(
         None, ge=1, description="Pictures that go through the network at a time, where memory is short; default: all."
@@ -78,7 +98,7 @@ class Recipe(Part):
         description="One kernel for all weights, rounded a little differently; default: on a GPU where there is one.",
     )
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay, off norms and biases.")
-    stages: tuple[Stage, ...] = Field(description="Stages, run one after the other.")
+    stages: tuple[Stage, ...] = Field((), description="Stages, run one after the other; networks need them.")
     schedule: Schedule = Field("plateau", description="How the learning rate moves within a stage.")
     warm_up: float | None = Field(
         None, ge=0, lt=1, description="Share of a stage in which the rate rises first; default: 0.15 of one_cycle."
@@ -96,6 +116,58 @@ class Recipe(Part):
     gradient_clip: float = Field(0.0, ge=0, description="Largest gradient norm; 0: no limit.")
     channels_last: bool = Field(True, description="Keep the channels of a pixel together in memory, mostly faster.")
     workers: int = Field(2, ge=0, description="Threads that read and augment ahead of the network; 0: none.")
+    teacher: str = Field("", description="Folder of a finished run whose answers are learned beside the labels.")
+    teacher_share: float = Field(0.5, ge=0, le=1, description="Share of the teacher's answers in the targets.")
+    views: Literal[1, 2, 4, 8] = Field(
+        1, description="Poses of a picture (as it is, mirrored, turned) over which the exported model averages."
+    )
+    members: int | tuple[str, ...] = Field(
+        1, description="Networks averaged in the exported model: so many seeds, or the folders of finished runs."
+    )
+
+    @field_validator("members", mode="before")
+    @classmethod
+    def _number_or_folders(cls, given: Any) -> Any:
+        number = isinstance(given, int) and not isinstance(given, bool) and 1 <= given <= MOST_MEMBERS
+        folders = isinstance(given, (list, tuple)) and len(given) > 1 and all(isinstance(one, str) for one in given)
+        if not (number or folders):
+            raise PydanticCustomError(
+                "members", f"expected a whole number from 1 to {MOST_MEMBERS}, or a list of two run folders or more"
+            )
+        return given
+
+    def in_stage(self, stage: Stage) -> Recipe:
+        """The recipe with the augmentation of one of its stages."""
+        if stage.augmented == 1:
+            return self
+        steps = [
+            step.model_copy(update={"probability": step.probability * stage.augmented}) for step in self.augmentation
+        ]
+        return self.model_copy(update={"augmentation": tuple(steps) if stage.augmented else ()})
+
+    @property
+    def classical(self) -> bool:
+        """Whether the model is made from hand-made features rather than a network."""
+        return self.backbone.partition("/")[0] == "classical"
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Recipe:
+        given = {name for name in self.model_fields_set if getattr(self, name) != type(self).model_fields[name].default}
+        if self.classical:
+            choices = get_args(Classical)
+            if self.backbone not in choices:
+                raise _mistake(
+                    f"'backbone' is {self.backbone!r}{_nearest(self.backbone, choices)}; there are {', '.join(choices)}"
+                )
+            if other := sorted(given - set(CLASSICAL_KEYS)):
+                raise _mistake(f"'{other[0]}' is about networks, and {self.backbone} is none; leave it out")
+            if mixing := [step.name for step in self.augmentation if step.name in ("mixup", "cutmix")]:
+                raise _mistake(f"'{mixing[0]}' mixes labels, and classical models learn from one each; leave it out")
+        elif "copies" in given:
+            raise _mistake("'copies' is about classical models; networks see other copies in every epoch: leave it out")
+        elif self.backbone != "none" and "stages" not in self.model_fields_set:
+            raise _mistake("the key 'stages' is missing; add it")
+        return self
 
 
 def recipe_names() -> list[str]:
@@ -150,6 +222,8 @@ def _sentence(error: ValidationError) -> str:
         return f"unknown key '{where}'{_nearest(str(problem['loc'][-1]), list(part.model_fields))}."
     if problem["type"] == "missing":
         return f"the key '{where}' is missing; add it."
+    if problem["type"] == "mistake":
+        return f"{problem['msg']}."
     found = problem.get("input")
     if problem["type"] == "literal_error":
         choices = [*get_args(Optimizer), *get_args(Schedule), *get_args(AugmentationName)]
@@ -157,6 +231,11 @@ def _sentence(error: ValidationError) -> str:
     return f"'{where}' is {found!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}."
 
 
-def _nearest(word: str, choices: list[str]) -> str:
+def _mistake(sentence: str) -> PydanticCustomError:
+    # A template would take braces in a user's own words for its own.
+    return PydanticCustomError("mistake", "{sentence}", {"sentence": sentence})
+
+
+def _nearest(word: str, choices: Sequence[str]) -> str:
     near = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
     return f"; did you mean '{near[0]}'?" if near else ""

@@ -155,15 +155,15 @@ def render(template_name: str, context: Mapping[str, Any]) -> str:
 
 
 def decimal(value: float | None, places: int = 4) -> str:
-    """A score as 0.9731; a dash where there is none."""
-    return "–" if value is None or math.isnan(value) else f"{value:.{places}f}"
+    """A score as 0.9731, never as -0.0000; a dash where there is none."""
+    return "–" if value is None or math.isnan(value) else f"{value:z.{places}f}"
 
 
 def percent(value: float | None, places: int = 1) -> str:
     """A share as 97.3%; a dash where there is none. A share below one never reads as 100%."""
     if value is None or math.isnan(value):
         return "–"
-    text = f"{value:.{places}%}"
+    text = f"{value:z.{places}%}"
     return f">{1 - 10 ** -(places + 2):.{places}%}" if value < 1 and text == f"{1:.{places}%}" else text
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PACKAGES = (
     "numpy", "pillow", "pandas", "pyarrow", "scikit-learn", "matplotlib", "onnxruntime", "torch", "torchvision", "timm",
-    "lightning-fabric", "safetensors", "onnx", "onnxscript",
+    "lightning-fabric", "safetensors", "onnx", "onnxscript", "skl2onnx",
 )  # fmt: skip
 
 
@@ -109,23 +109,31 @@ def write_config(run: Run, config: Mapping[str, Any]) -> None:
         before = yaml.safe_load(run.config.read_text(encoding="utf-8"))
         # A field that is younger than the run has its default there.
         before["recipe"] = recipe_from(before["recipe"], str(run.config)).model_dump(mode="json")
-        for part in ("data", "seed", "recipe"):
+        before.setdefault("split_seed", before.get("seed"))
+        for part in ("data", "seed", "split_seed", "recipe"):
             if before.get(part) != config[part]:
+                named = part.replace("_", " ")
                 raise InputError(
-                    f"{run.folder}: was begun with another {part}; resume it with the same data, seed and recipe, or "
+                    f"{run.folder}: was begun with another {named}; resume it with the same data, seed and recipe, or "
                     "name another folder with --out."
                 )
         return
     write_text(run.config, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
 
-def config_of(recipe: Recipe, cells: Cells, hashes: NDArray[np.uint64], seed: int, command: str) -> dict[str, Any]:
-    """What decides a run: data by their fingerprint, seed and recipe; and the command that began it."""
+def config_of(
+    recipe: Recipe, cells: Cells, hashes: NDArray[np.uint64], seed: int, split_seed: int, command: str
+) -> dict[str, Any]:
+    """What decides a run: data by their fingerprint, seeds and recipe; and the command that began it.
+
+    seed decides first weights, draws and order; split_seed, the same unless runs are compared, decides the split.
+    """
     return {
         "version": __version__,
         "command": command,
         "data": {"source": cells.source, "rows": len(cells), "fingerprint": fingerprint(cells, hashes)},
         "seed": seed,
+        "split_seed": split_seed,
         "recipe": recipe.model_dump(mode="json"),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 
 from hemascope.data import Images
 from hemascope.errors import InputError
+from hemascope.features import SIDE, feature_set
 from hemascope.resize import resize
 
 BATCH = 64
+PURPOSE = "Research only, not a medical device."
 
 
 class Model:
@@ -44,17 +47,27 @@ class Model:
         self.class_names: tuple[str, ...] = tuple(json.loads(self.metadata["class_names"]))
         entry = self._session.get_inputs()[0]
         self._input = entry.name
-        self.image_size = int(entry.shape[1])
+        self._describe = _features_of(self.metadata)
+        self.image_size = int(entry.shape[1]) if self._describe is None else SIDE
 
     def predict(self, images: Images) -> NDArray[np.float32]:
         """The probabilities of uint8 (n, height, width, 3): float32 (n, classes)."""
         if images.shape[1:3] != (self.image_size, self.image_size):
             images = resize(images, self.image_size)
+        return self.probabilities(images if self._describe is None else self._describe(images))
+
+    def probabilities(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
+        """What the file gives for what it takes: pictures of its own size, or the features of a classical model."""
         parts = [
-            self._session.run(None, {self._input: np.ascontiguousarray(images[start : start + BATCH])})[0]
-            for start in range(0, len(images), BATCH)
+            self._session.run(None, {self._input: np.ascontiguousarray(inputs[start : start + BATCH])})[0]
+            for start in range(0, len(inputs), BATCH)
         ]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.class_names)), np.float32)
+
+
+def _features_of(metadata: Mapping[str, str]) -> Callable[[Images], NDArray[np.float32]] | None:
+    """What makes the inputs of a classical model out of pictures; None for a network, which takes them as they are."""
+    return feature_set(metadata["features"]) if "features" in metadata else None
 
 
 def load_model(path: str | Path | Model) -> Model:

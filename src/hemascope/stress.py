@@ -50,7 +50,7 @@ from hemascope.stress_scores import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from hemascope.recipe import Augmentation
+    from hemascope.recipe import Augmentation, Recipe
 
 MOST_ANSWERS = 2_000_000
 """Up to so many answers are written by picture; a table of more would outgrow what it is good for."""
@@ -115,11 +115,13 @@ def stress(
     """
     if unknown := [name for name in what if name not in GROUPS]:
         raise InputError(f"the stress test has no part '{unknown[0]}'; name some of {', '.join(GROUPS)}.")
-    notes = []
+    notes, named = [], {}
     if isinstance(model, (str, Path)):
         trained_on = training_hashes(model) if trained_on is None else trained_on
+        recipe, note = _recipe_of(Path(model))
+        named = {"model": str(model), "recipe": recipe.name if recipe else None}
         if augmentation is None:
-            augmentation, note = _augmentation_of(Path(model))
+            augmentation = recipe.augmentation if recipe else None
             notes += [note] if note else []
         model = load_model(model)
     if not isinstance(cells, Cells):
@@ -138,6 +140,7 @@ def stress(
     answers, confidences = _answers(model, cells, conditions, seed, rows, hashes)
     lines = [line_of(condition, cells, answer) for condition, answer in zip(conditions, answers, strict=True)]
     scores: Scores = {
+        **named,
         "source": cells.source,
         "n": len(cells),
         "left_out": left_out,
@@ -194,16 +197,15 @@ def stress_score(model: Classifier, cells: Cells, seed: int, rows: Rows | None =
     return {"n": len(cells), "seed": seed, **scores}
 
 
-def _augmentation_of(model: Path) -> tuple[tuple[Augmentation, ...] | None, str]:
-    """The augmentation of a run's recipe, or None and a sentence that says why it is not at hand."""
+def _recipe_of(model: Path) -> tuple[Recipe | None, str]:
+    """The recipe of a run, or None and a sentence that says why it is not at hand."""
     told = "how unseen the families are to the recipe was not measured"
     if not model.is_dir():
         return None, f"{told}: {model} is no run folder, so that its recipe is not known."
     try:
-        augmentation = recipe_of(Run(model)).augmentation
+        return recipe_of(Run(model)), ""
     except InputError as error:
         return None, f"{told}: {error}"
-    return augmentation, ""
 
 
 def _answers(

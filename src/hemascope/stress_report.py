@@ -46,8 +46,9 @@ def write_stress_page(folder: Path) -> Path:
     stress = read_json(folder / "stress.json")
     if stress is None:
         raise InputError(f"{folder}: has no stress.json; `hemascope evaluate RUN DATA --stress --out DIR` writes one.")
+    tested = f"of {stress['model']} " if stress.get("model") else ""
     context: Mapping[str, Any] = {
-        "title": f"stress test on {stress.get('source') or 'cells'}",
+        "title": f"stress test {tested}on {stress.get('source') or 'cells'}",
         "version": __version__,
         "stress": stress,
         "figures": embedded_figures(folder / "figures"),

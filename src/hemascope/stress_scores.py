@@ -22,6 +22,8 @@ SCORED_MIXES = ("mild", "hidden", "extreme")
 CLEAN = "clean"
 GROUPS = ("medmnist-c", "held-out", "mixes")
 MISTAKES = 12
+FEW_PICTURES = 100
+"""With fewer pictures than this, the interval of the stress score is too wide to judge by."""
 
 Answers = NDArray[np.int64]
 
@@ -192,7 +194,7 @@ def summary(scores: Mapping[str, Any]) -> str:
     for key, title in (("medmnist_c", "MedMNIST-C"), ("held_out", "held-out families")):
         if group := scores.get(key):
             told = f"accuracy {group['accuracy']:.4f}, balanced error {group['balanced_error']:.4f}"
-            relative = f", BE {group['be']:.3f} and rBE {group['rbe']:.3f} of AlexNet's" if "be" in group else ""
+            relative = f", BE {group['be']:z.3f} and rBE {group['rbe']:z.3f} of AlexNet's" if "be" in group else ""
             lines.append((title, told + relative))
             lines.append(("  worst family", f"{group['worst']}, balanced error {group['worst_balanced_error']:.4f}"))
     for name, mix in scores.get("mixes", {}).items():
@@ -200,6 +202,8 @@ def summary(scores: Mapping[str, Any]) -> str:
     if "stress_score" in scores:
         lines.append(("stress score", f"{scores['stress_score']:.4f}{_between(scores['stress_score_interval'])}"))
         lines.append(("", "it ranks models; it does not forecast your hidden test"))
+        if scores["n"] < FEW_PICTURES and scores["stress_score_interval"]:
+            lines.append(("", f"only {scores['n']:,} pictures were stressed: the interval is too wide to judge by"))
     width = max(len(title) for title, _ in lines) + 3
     return "\n".join(f"{title:<{width}}{text}" for title, text in lines)
 

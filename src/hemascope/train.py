@@ -16,26 +16,31 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from torch import nn
 
 from hemascope import checkpoint, draws
 from hemascope.average import WeightAverage
-from hemascope.batches import Batches, batch_size, hold, steps_of
+from hemascope.batches import Batches, Source, batch_size, hold, steps_of
 from hemascope.compiled import Compiled
 from hemascope.data import Cells
 from hemascope.devices import any_process, build_fabric, reduced
 from hemascope.errors import InputError
 from hemascope.files import replacing
 from hemascope.loss import balanced_weights
-from hemascope.model import CellClassifier, Constant, Weights, build_model
+from hemascope.model import CellClassifier, Constant, NeighbourVote, Weights, build_model
 from hemascope.optimization import Optimizer, build_optimizer, rate_share
 from hemascope.progress import Progress, clock
 from hemascope.recipe import Recipe, Stage
 from hemascope.scalars import Scalars
 from hemascope.step import Step
+from hemascope.teacher import Teacher
 from hemascope.validation import Validation
 
+EMBEDDED_AT_ONCE = 256
+
 Say = Callable[[str], None]
+OnEpoch = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -92,11 +97,14 @@ class _Log:
     notes: list[str] = field(default_factory=list)
 
 
-def train_network(cells: Cells, recipe: Recipe, folder: Path, options: Options, say: Say = print) -> Trained:
+def train_network(
+    cells: Cells, recipe: Recipe, folder: Path, options: Options, say: Say = print, on_epoch: OnEpoch | None = None
+) -> Trained:
     """Train on the rows whose split is "train", choose by those whose split is "validation".
 
-    folder: takes `checkpoint/` and `history.csv`, which grow with each epoch; a run found there goes on. Under
-    torchrun or srun all processes call this with the same arguments; the first one writes and speaks.
+    folder: takes `checkpoint/` and `history.csv`, which grow with each epoch; a run found there goes on. on_epoch: is
+    given the row of each epoch when it is saved; what it raises ends the training. Under torchrun or srun all
+    processes call this with the same arguments; the first one writes and speaks.
     Raises InputError for a device or precision that cannot be had, when the loss is no longer a number, when memory
     does not suffice for one picture, and when a checkpoint cannot be written.
     """
@@ -126,6 +134,7 @@ def train_network(cells: Cells, recipe: Recipe, folder: Path, options: Options, 
     network = network.to(fabric.device)
     if recipe.channels_last:
         network = network.to(memory_format=torch.channels_last)
+    teacher = Teacher(recipe, fabric.device) if recipe.teacher else None
     source = hold(training.images, fabric.device)
     with fabric.rank_zero_first(local=True):
         held_out = Validation(validation, _selection(recipe, log, say))
@@ -161,8 +170,8 @@ def train_network(cells: Cells, recipe: Recipe, folder: Path, options: Options, 
             start = time.monotonic()
             title = f"{recipe.name}, {stage.name} {place.epoch + 1}/{stage.epochs}"
             batches = Batches(
-                source, training.labels, classes, recipe, options.seed, place.total_epochs, fabric.device,
-                fabric.global_rank, fabric.world_size,
+                source, training.labels, classes, recipe.in_stage(stage), options.seed, place.total_epochs,
+                fabric.device, fabric.global_rank, fabric.world_size,
             )  # fmt: skip
             sums = torch.zeros(2, dtype=torch.float64, device=fabric.device)  # losses, right answers
             _train_mode(step.network, network, stage)
@@ -170,7 +179,8 @@ def train_network(cells: Cells, recipe: Recipe, folder: Path, options: Options, 
                 for batch in batches:
                     learning_rate = rate * place.cut
                     learning_rate *= rate_share(recipe.schedule, place.step / (steps * stage.epochs), recipe.warm_up)
-                    sums += torch.stack(step(batch, learning_rate, place.total_epochs, place.step))
+                    taught = batch if teacher is None else teacher.joined(batch)
+                    sums += torch.stack(step(taught, learning_rate, place.total_epochs, place.step))
                     place.step += 1
                     progress.advance(size)
             if fabric.world_size > 1:
@@ -207,6 +217,8 @@ def train_network(cells: Cells, recipe: Recipe, folder: Path, options: Options, 
             if scalars is not None:
                 scalars.add(log.history[-1])
             say(f"{title}: {_epoch_sentence(log.history[-1], place)}, at most {_left(place, stage)} left")
+            if on_epoch is not None:
+                on_epoch(log.history[-1])
             if any_process(fabric, _out_of_time(place, options)):
                 break
         network.load_state_dict(best, strict=False)
@@ -218,6 +230,8 @@ def train_network(cells: Cells, recipe: Recipe, folder: Path, options: Options, 
     if scalars is not None:
         scalars.close()
     network.image_size = recipe.image_size
+    if isinstance(network.head, NeighbourVote):
+        network.head.remember(*_embedded(network, source, training.labels, fabric.device))
     return Trained(network.cpu().eval(), cells.class_names, weights, log.history, log.stages, log.notes)
 
 
@@ -227,6 +241,23 @@ def _selection(recipe: Recipe, log: _Log, say: Say) -> str:
         say("This run has chosen its best epoch by the clean validation score so far, and goes on so.")
         return "clean"
     return recipe.select_by
+
+
+@torch.inference_mode()
+def _embedded(
+    network: CellClassifier, source: Source, labels: NDArray[np.int64], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The embeddings of all training cells as they are, and their classes."""
+    network.eval()
+    found = []
+    with Progress("embedding the training cells", len(labels), "images") as progress:
+        for start in range(0, len(labels), EMBEDDED_AT_ONCE):
+            pictures = source.pictures[start : start + EMBEDDED_AT_ONCE]
+            if not isinstance(pictures, torch.Tensor):
+                pictures = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).to(device)
+            found.append(network.embedding(pictures).float())
+            progress.advance(len(pictures))
+    return torch.cat(found).clone(), torch.from_numpy(labels).to(device)
 
 
 def _train_mode(module: nn.Module, network: CellClassifier, stage: Stage) -> None:

@@ -79,6 +79,20 @@ def test_leaks_into_another_file_are_named_with_their_labels(found: Audit) -> No
     assert any("in another split or file" in finding.sentence for finding in found.sentences)
 
 
+def test_a_set_that_is_held_against_itself_is_told(drawn: Cells) -> None:
+    named = replace(drawn.take(np.arange(24)), source="cells.npz")
+    told = [finding.sentence for finding in audit(named, against=[named]).sentences]
+    assert "every picture of cells.npz stands on the other side too" in " ".join(told)
+    elsewhere = replace(drawn.take(np.arange(100, 124)), source="elsewhere.npz")
+    assert "same data" not in " ".join(finding.sentence for finding in audit(named, against=[elsewhere]).sentences)
+
+
+def test_one_probability_is_told_of_a_suspect_label(found: Audit) -> None:
+    suspects = found.findings[found.findings["is_label_suspect"]]
+    for score, reason in zip(suspects["label_suspect_score"], suspects["reason"], strict=True):
+        assert f"the label is right with probability {score:.3f}" in reason
+
+
 def test_leaks_between_the_splits_of_one_file(drawn: Cells) -> None:
     both = concatenate([drawn, replace(drawn.take(np.arange(3)), ids=np.array(["a", "b", "c"]))])
     division = np.array(["train"] * len(drawn) + ["test"] * 3)

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from hemascope.audit.features import Floats, cell_features
+from hemascope.audit.features import cell_features
 from hemascope.audit.labels import (
     FOLDS,
     MIN_CLASS_ROWS,
@@ -22,6 +22,7 @@ from hemascope.audit.labels import (
 from hemascope.data.cells import Cells
 from hemascope.data.load import load
 from hemascope.errors import InputError
+from hemascope.features import Floats
 from hemascope.synthetic import draw_cells
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
@@ -65,7 +66,9 @@ def test_flipped_labels_are_found(drawn: Cells, features: Floats, how: str) -> N
     assert (table["suggested_label"].to_numpy()[hits] == drawn.labels[hits]).mean() >= 0.9
     assert ((table["label_suspect_score"] < 0.5) | ~flagged).all()
     wrong, right = (drawn.class_names[some[hits[0]]] for some in (labels, drawn.labels))
-    assert table["label_suspect_reason"][hits[0]].startswith(f"labelled {wrong} but looks like {right}: probability 0.")
+    score = table["label_suspect_score"][hits[0]]
+    told = f"labelled {wrong} but looks like {right}: the label is right with probability {score:.3f}"
+    assert table["label_suspect_reason"][hits[0]] == told
 
 
 def test_right_labels_and_labels_by_lot_are_left_alone(drawn: Cells, features: Floats) -> None:
@@ -107,7 +110,10 @@ def test_probabilities_of_a_model_are_judged_too() -> None:
     given[[4, 150]] = 2
     table = find_label_suspects(some_cells(given), probabilities)
     assert np.flatnonzero(table["is_label_suspect"]).tolist() == [4, 150]
-    assert table["label_suspect_reason"][4] == "labelled blue but looks like red: probability 0.00 against 1.00"
+    score = table["label_suspect_score"][4]
+    assert score < 0.1
+    told = f"labelled blue but looks like red: the label is right with probability {score:.3f}"
+    assert table["label_suspect_reason"][4] == told
     assert table["label_suspect_score"][0] > 0.9
     assert find_label_suspects(some_cells(given), probabilities, threshold=1e-9)["is_label_suspect"].sum() == 0
 

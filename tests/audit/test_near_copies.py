@@ -110,3 +110,7 @@ def test_real_cells() -> None:
     planted = {(int(row), int(other)) for row, other in pairs}
     assert len(got & planted) >= 0.98 * len(planted)
     assert not got - planted
+
+
+def test_small_round_cells_that_many_changes_make_alike_are_no_copies() -> None:
+    assert near_copies(draw_cells(1200, seed=1)).empty

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from hemascope.audit.shape import Finding, shape_of_set
+from hemascope.data import NO_GROUPS_NOTE
 from hemascope.data.cells import Cells
 
 NAMES = ("red", "green", "blue")
@@ -28,6 +29,26 @@ def test_an_even_set_asks_for_no_care() -> None:
     ]
     assert found[0].sentence == "600 pictures of 3 classes, 20 x 16 pixels"
     assert found[1].sentence == "the classes are even, 200 pictures each"
+
+
+def test_a_slight_imbalance_has_no_number() -> None:
+    finding = told(cells((205, 200, 201)))["imbalance"]
+    assert finding.sentence == "the largest class, red (205), has about as many pictures as the smallest, green (200)"
+    assert finding.shown == "hardly any"
+    assert told(cells((300, 200)))["imbalance"].shown == "1.5 times"
+
+
+def test_what_reading_had_to_do_is_told() -> None:
+    frames = "Pictures with several frames gave their first (1: moving.gif)."
+    found = shape_of_set(replace(cells((200, 200)), notes=(frames, NO_GROUPS_NOTE)))
+    assert [finding.sentence for finding in found if finding.name == "reading"] == [frames]
+
+
+def test_the_quality_of_some_pictures_is_told_of_those() -> None:
+    quality = np.r_[np.full(200, 94.9972885032538), np.full(200, np.nan)]
+    finding = told(cells((200, 200)), None, {"JPEG quality": quality})["JPEG quality"]
+    assert finding.sentence == "JPEG quality: 95 in each of the 200 JPEG pictures"
+    assert finding.shown == "95"
 
 
 def test_what_asks_for_care_stands_first() -> None:
@@ -90,6 +111,9 @@ def test_pictures_without_colour_and_facts_of_the_files() -> None:
     assert found["picture size"].number == 11
     assert found["picture size"].sentence.startswith("picture size: 360 x 363 in 590, 100 x 100 in 1")
     assert found["picture size"].sentence.endswith("and 7 more")
-    assert found["file size"].sentence == "file size: 1000 to 3000, median 1000"
+    assert found["file size"].sentence == (
+        "file size: 1,000 to 3,000 bytes, median 1,000 bytes, in the 599 pictures that have one"
+    )
+    assert found["file size"].shown == "median 1,000 bytes"
     assert found["mode"].sentence == "mode: RGB in every picture"
     assert "without colour" not in told(cells((200,)), {"saturation": np.zeros(200, np.float32)})

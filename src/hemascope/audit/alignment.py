@@ -176,12 +176,12 @@ def likeness(first: Floats, second: Floats, overlay: Overlay, *, side: int) -> L
     return Likeness(similarity, gain, mean_one - mean_other)
 
 
-def in_words(overlay: Overlay, likeness: Likeness, side: int) -> list[str]:
-    """For each pair, what makes the first picture of the second: "turned by 90 degrees, 6 grey levels brighter".
+def changes(overlay: Overlay, likeness: Likeness, side: int) -> list[list[str]]:
+    """For each pair, what makes the first picture of the second: "turned by 90 degrees", "6 grey levels brighter".
 
     side: of the pictures, in pixels. Turns are counter-clockwise and come after the mirror.
     """
-    sentences = []
+    found = []
     for pair, pose in enumerate(overlay.pose):
         words = ["mirrored"] if pose >= 4 else []
         words += [f"turned by {90 * (pose % 4)} degrees"] if pose % 4 else []
@@ -195,5 +195,5 @@ def in_words(overlay: Overlay, likeness: Likeness, side: int) -> list[str]:
         gain = float(likeness.gain[pair])
         if abs(gain - 1) >= 0.05:
             words.append(f"{abs(gain - 1):.0%} {'more' if gain > 1 else 'less'} contrast")
-        sentences.append(", ".join(words) or "recompressed or resampled")
-    return sentences
+        found.append(words)
+    return found

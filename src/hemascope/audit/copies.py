@@ -90,7 +90,7 @@ def find_copies(
     needed = max(2, min(not_a_cell_labels, len(np.unique(label_of))))
     not_a_cell = (size >= not_a_cell_copies) & ((labels >= needed) | (labels == 0))
     other_label = (labels > 1) & ~not_a_cell
-    keeper = _first_of_each(group, cells.labels == UNKNOWN_LABEL, -_split_ranks(cells))
+    keeper = first_of_each(group, cells.labels == UNKNOWN_LABEL, -split_ranks(cells))
 
     verdict = np.full(len(cells), "keep", dtype=f"<U{max(map(len, VERDICTS))}")
     verdict[np.arange(len(cells)) != keeper[group]] = "copy"
@@ -140,8 +140,8 @@ def leaks(
     hashes = pixel_hashes(cells) if hashes is None else hashes
     if against is None:
         other, other_hashes = cells, hashes
-        group, rank = same_pixels(hashes, cells) if groups is None else groups, _split_ranks(cells)
-        held_out = _first_of_each(group, -rank)[group]
+        group, rank = same_pixels(hashes, cells) if groups is None else groups, split_ranks(cells)
+        held_out = first_of_each(group, -rank)[group]
         rows = np.flatnonzero(rank < rank[held_out])
         others = held_out[rows]
         splits = np.full(len(cells), "") if cells.split is None else cells.split
@@ -188,7 +188,7 @@ def _pixels_in_words(one: Any, other: Any) -> str:
     return "the same pixels" if one == other else f"the same pixels within {JPEG_TOLERANCE} grey levels"
 
 
-def _split_ranks(cells: Cells) -> NDArray[np.int64]:
+def split_ranks(cells: Cells) -> NDArray[np.int64]:
     """How long each row is held out: its split's place in SPLITS, the same for all when there is no split."""
     if cells.split is None:
         return np.zeros(len(cells), np.int64)
@@ -197,7 +197,7 @@ def _split_ranks(cells: Cells) -> NDArray[np.int64]:
     return np.select([cells.split == name for name in SPLITS], list(range(len(SPLITS)))).astype(np.int64)
 
 
-def _first_of_each(group: NDArray[np.int64], *keys: NDArray[Any]) -> NDArray[np.int64]:
+def first_of_each(group: NDArray[np.int64], *keys: NDArray[Any]) -> NDArray[np.int64]:
     """For each group number, its row with the smallest keys (the first key counts most, then the row itself)."""
     order = np.lexsort((np.arange(len(group)), *reversed(keys), group))
     starts = np.flatnonzero(np.diff(group[order], prepend=-1))
@@ -233,7 +233,7 @@ def _merge_jpeg_copies(
     neighbours = 8
     means = np.concatenate([_quarter_means(images) for part in parts for _, images in part.batches()])
     while True:
-        rows = _first_of_each(group)
+        rows = first_of_each(group)
         from_jpeg = np.bincount(group, weights=jpeg) > 0
         tree = cKDTree(means[rows])
         asked = np.flatnonzero(from_jpeg)

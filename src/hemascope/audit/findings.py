@@ -228,30 +228,63 @@ def _unreadable_rows(cells: Cells, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _told(found: Audit) -> list[Finding]:
-    table = found.findings
+    table, cells = found.findings, found.cells
     counts = {issue: int(table[f"is_{issue}"].sum()) for issue in ISSUES}
     junk = table[table["is_not_a_cell"]].groupby("group").size().sort_values(ascending=False)
     pictures = "1 picture that stands" if len(junk) == 1 else f"{len(junk)} pictures that stand"
     times = " and ".join(f"{size:,}" for size in junk)
     other_label = int(found.leaks["other_label"].sum()) if len(found.leaks) else 0
-    dropped = int((table["is_exact_copy"] & (table["advice"] == "drop")).sum())
     exact_leaks = len(found.leaks)
+    near_leaks = counts["leak"] - found.leaks["row"].nunique()
     sentences = {
         "not_a_cell": f"{counts['not_a_cell']:,} rows show {pictures} {times} times under many labels: no "
         "cells, drop them.",
-        "exact_copy": f"{counts['exact_copy']:,} rows are exact copies of each other; drop {dropped:,}.",
+        "exact_copy": _copies_told(table[table["is_exact_copy"].astype(bool)]),
         "near_copy": f"{counts['near_copy']:,} rows show a cell that another row shows too, turned, moved or changed "
-        "in brightness; a split must keep them on one side.",
+        f"in brightness{_least_alike(found.near)}; a split must keep them on one side.",
         "leak": f"{counts['leak']:,} rows stand where they must not, in another split or file: {exact_leaks:,} with "
-        f"the same pixels, {other_label:,} of them under another label.",
+        f"the same pixels, {other_label:,} of them under another label, and {near_leaks:,} as near copies.",
         "label_suspect": f"{_number(counts['label_suspect'], 'label')} more likely wrong than right; look.",
         "outlier": f"{_number(counts['outlier'], 'picture')} unlike the rest; look.",
     }
-    told = [Finding(issue, counts[issue], text, True) for issue, text in sentences.items() if counts[issue]]
+    told = [
+        Finding(issue, counts[issue], text, True, "1 row" if counts[issue] == 1 else f"{counts[issue]:,} rows")
+        for issue, text in sentences.items()
+        if counts[issue]
+    ]
+    told += [
+        Finding(
+            "leak",
+            len(cells),
+            f"every picture of {cells.source} stands on the other side too, in {where}: it is "
+            "the same data, so a score on it says nothing new.",
+            True,
+            "the same data",
+        )
+        for where, rows in (found.leaks.groupby("where")["row"] if len(found.leaks) else ())
+        if rows.nunique() == len(cells)
+    ]
     if len(found.shortcuts):
         rows = found.shortcuts[found.shortcuts["is_shortcut"]].to_dict("records")
-        told += [Finding("shortcut", float(row["gain"]), row["finding"], True) for row in rows]
+        told += [Finding("shortcut", row["gain"], row["finding"], True, f"AUC {row['auc']:.2f}") for row in rows]
     return told
+
+
+def _least_alike(near: pd.DataFrame) -> str:
+    return f" (similarity from {near['similarity'].min():.3f} on, 1 being the same)" if len(near) else ""
+
+
+def _copies_told(copies: pd.DataFrame) -> str:
+    """The exact copies in a sentence or two. copies: their rows of the findings, at least one."""
+    labels = copies[copies["label"] != ""].groupby("group")["label"].nunique()
+    conflicting = copies["group"].isin(labels.index[labels > 1])
+    rows, pictures = int(conflicting.sum()), int((labels > 1).sum())
+    dropped = int((copies["advice"] == "drop").sum())
+    told = f"{len(copies):,} rows are exact copies of another row; drop {dropped:,}."
+    if not pictures:
+        return told
+    which = "one picture" if pictures == 1 else f"{pictures:,} pictures"
+    return f"{told} Labels conflict: {rows:,} of them show {which} under different labels, so that all {rows:,} go."
 
 
 def _number(count: int, what: str) -> str:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hemascope.audit.features import Floats
 from hemascope.data.cells import UNKNOWN_LABEL, Cells
 from hemascope.errors import InputError
+from hemascope.features import Floats
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,8 +145,7 @@ def find_label_suspects(
     for row in np.flatnonzero(suspect):
         names = cells.class_names[cells.labels[row]], cells.class_names[suggested[row]]
         reason[row] = (
-            f"labelled {names[0]} but looks like {names[1]}: probability {probabilities[row, cells.labels[row]]:.2f} "
-            f"against {probabilities[row, suggested[row]]:.2f}"
+            f"labelled {names[0]} but looks like {names[1]}: the label is right with probability {score[row]:.3f}"
         )
     return pd.DataFrame(
         {

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hemascope.audit.features import Floats
 from hemascope.data.cells import UNKNOWN_LABEL, Cells
 from hemascope.errors import InputError
+from hemascope.features import Floats
 
 if TYPE_CHECKING:
     import pandas as pd

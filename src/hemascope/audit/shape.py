@@ -10,27 +10,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hemascope.audit.features import Floats
+from hemascope.data import NO_GROUPS_NOTE
 from hemascope.data.cells import SPLITS, UNKNOWN_LABEL, Cells
+from hemascope.features import Floats
 from hemascope.split import FRACTIONS
 
 IMBALANCE = 10.0
 """The largest class over the smallest, from which the classes are called uneven."""
 
+NOTABLE_IMBALANCE = 1.5
+"""The same ratio, below which no number is told."""
+
 FEW_HELD_OUT = 10
 """With fewer pictures than this in its test split, a class's score is hardly a number."""
+
+UNITS = {"file size": "bytes", "picture width": "pixels", "picture height": "pixels"}
+"""Of the facts that reading knows of each picture's file."""
 
 _COLOURLESS = 0.005
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is so of the set. name: what it is about; care: whether somebody should do something about it."""
+    """One thing that is so of the set. name: what it is about; care: whether somebody should do something about it;
+    shown: the number with its unit, as a card shows it."""
 
     name: str
     number: float
     sentence: str
     care: bool = False
+    shown: str = ""
 
 
 def shape_of_set(
@@ -45,6 +54,7 @@ def shape_of_set(
     """
     found = [
         *_contents(cells),
+        *_notes(cells),
         *_unreadable(cells),
         *_classes(cells),
         *_few(cells),
@@ -65,7 +75,15 @@ def _contents(cells: Cells) -> Iterator[Finding]:
         f"{_many(len(cells), 'picture')} of {_many(present, 'class', 'classes')}, {width} x {height} pixels",
     )
     if unlabelled := int((cells.labels == UNKNOWN_LABEL).sum()):
-        yield Finding("unlabelled", unlabelled, f"{_many(unlabelled, 'picture')} without a label", care=True)
+        pictures = _many(unlabelled, "picture")
+        yield Finding("unlabelled", unlabelled, f"{pictures} without a label", care=True, shown=pictures)
+
+
+def _notes(cells: Cells) -> Iterator[Finding]:
+    """What reading had to do; that no patient is named is for a split to say."""
+    for note in cells.notes:
+        if note != NO_GROUPS_NOTE:
+            yield Finding("reading", 1, note, shown="note")
 
 
 def _unreadable(cells: Cells) -> Iterator[Finding]:
@@ -76,6 +94,7 @@ def _unreadable(cells: Cells) -> Iterator[Finding]:
             count,
             f"{_many(count, 'file')} could not be read, the first being {name}: {reason}",
             care=True,
+            shown=_many(count, "file"),
         )
 
 
@@ -93,7 +112,12 @@ def _classes(cells: Cells) -> Iterator[Finding]:
     most, least = max(present, key=present.__getitem__), min(present, key=present.__getitem__)
     ratio = present[most] / present[least]
     if ratio == 1:
-        yield Finding("imbalance", 1, f"the classes are even, {_many(present[most], 'picture')} each")
+        sentence = f"the classes are even, {_many(present[most], 'picture')} each"
+        yield Finding("imbalance", 1, sentence, shown="none")
+        return
+    if ratio < NOTABLE_IMBALANCE:
+        classes = f"the largest class, {most} ({present[most]:,}), has", f"the smallest, {least} ({present[least]:,})"
+        yield Finding("imbalance", ratio, " about as many pictures as ".join(classes), shown="hardly any")
         return
     yield Finding(
         "imbalance",
@@ -102,6 +126,7 @@ def _classes(cells: Cells) -> Iterator[Finding]:
         f"{least} ({present[least]:,}); naming every picture {most} would be right for "
         f"{present[most] / sum(present.values()):.0%}",
         care=ratio >= IMBALANCE,
+        shown=f"{ratio:.1f} times",
     )
 
 
@@ -115,6 +140,7 @@ def _few(cells: Cells) -> Iterator[Finding]:
             len(none),
             f"{_listed(none)}: fewer than {len(SPLITS)} pictures, too few for one in each of {', '.join(SPLITS)}",
             care=True,
+            shown=_many(len(none), "class", "classes"),
         )
     held_out = {name: round(count * FRACTIONS["test"]) for name, count in counts.items() if name not in none}
     if few := [name for name, count in held_out.items() if count < FEW_HELD_OUT]:
@@ -126,6 +152,7 @@ def _few(cells: Cells) -> Iterator[Finding]:
             f"stand in the test split "
             f"({held_out[rarest]} of {rarest}), too few to say how well the class is told",
             care=True,
+            shown=_many(len(few), "class", "classes"),
         )
 
 
@@ -178,24 +205,41 @@ def _colourless(statistics: Mapping[str, Floats] | None) -> Iterator[Finding]:
         return
     grey = statistics["saturation"] < _COLOURLESS
     if 0 < (count := int(grey.sum())) < len(grey):
-        yield Finding("without colour", count, f"{_many(count, 'picture')} without colour among coloured ones", True)
+        pictures = _many(count, "picture")
+        yield Finding("without colour", count, f"{pictures} without colour among coloured ones", True, pictures)
 
 
 def _values(name: str, values: NDArray[Any]) -> Iterator[Finding]:
-    if values.dtype.kind == "f":
-        values = values[np.isfinite(values)]
-    different, counts = np.unique(values, return_counts=True)
-    if not len(different):
+    """A fact of the files: numbers by their range and median, words by the commonest; of the pictures that have it."""
+    everywhere = len(values)
+    values = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    if not len(values):
         return
-    if len(different) == 1:
-        told = f"{different[0]} in every picture"
-    elif values.dtype.kind in "iuf":
-        told = f"{different[0]:g} to {different[-1]:g}, median {np.median(values):g}"
+    if values.dtype.kind in "iuf":
+        low, middle, high = (measured(name, value) for value in (values.min(), np.median(values), values.max()))
+        told, shown = f"{low.split()[0]} to {high}, median {middle}", f"median {middle}"
+        if low == high:
+            told, shown = low, low
     else:
+        words, counts = np.unique(values, return_counts=True)
         common = np.argsort(-counts, kind="stable")[:4]
-        told = ", ".join(f"{different[at]} in {counts[at]:,}" for at in common)
-        told += f" and {len(different) - 4:,} more" if len(different) > 4 else ""
-    yield Finding(name, len(different), f"{name}: {told}")
+        told = ", ".join(f"{words[at]} in {counts[at]:,}" for at in common)
+        told += f" and {len(words) - 4:,} more" if len(words) > 4 else ""
+        shown = f"{len(words):,} kinds"
+        if len(words) == 1:
+            told = shown = str(words[0])
+    if len(values) < everywhere:
+        kind = "JPEG pictures" if name == "JPEG quality" else "pictures that have one"
+        told += f"{' in each of' if told == shown else ', in'} the {len(values):,} {kind}"
+    elif told == shown:
+        told += " in every picture"
+    yield Finding(name, len(np.unique(values)), f"{name}: {told}", shown=shown)
+
+
+def measured(name: str, value: Any) -> str:
+    """A number that is known of each picture, with its unit, as people write it: 1,122 bytes."""
+    number = f"{value:,.0f}" if abs(value) >= 10 or float(value).is_integer() else f"{value:.2g}"
+    return f"{number} {UNITS[name]}" if name in UNITS else number
 
 
 def _many(count: int, one: str, more: str | None = None) -> str:

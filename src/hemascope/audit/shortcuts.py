@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hemascope.audit.features import THREADS, Floats, over_batches
+from hemascope.audit.features import THREADS, over_batches
 from hemascope.audit.labels import deal_folds, judged_rows
+from hemascope.audit.shape import measured
 from hemascope.data.cells import Cells, Images
 from hemascope.errors import InputError
+from hemascope.features import Floats
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -178,7 +180,10 @@ def _difference(columns: Columns, here: NDArray[np.bool_]) -> str:
         mine, others = (float(np.median(side)) for side in some)
         spread = float(np.median(np.abs(some[1] - others))) + 1e-3 * abs(others) + 1e-6
         if (share := abs(mine - others) / spread) > apart[0]:
-            apart = (share, f": {name} has the median {mine:.4g} there and {others:.4g} elsewhere")
+            apart = (
+                share,
+                f": {name} has the median {measured(name, mine)} there and {measured(name, others)} elsewhere",
+            )
     return apart[1]
 
 

@@ -80,7 +80,8 @@ def sections_of(audit: Audit, parts: Sequence[Cells]) -> list[Section]:
             "label_suspect",
             "Suspect labels",
             "Each label was judged by a model that had not seen the picture. The given label stands first, then what "
-            "the picture looks like; a person has to decide.",
+            "the picture looks like; a person has to decide. The probability that a label is right takes into account "
+            "how rarely labels of this set are wrong.",
         ),
         _singles(
             audit,
@@ -134,13 +135,18 @@ def _exact_copies(audit: Audit) -> Section:
     return Section(
         "exact_copy",
         "Exact copies",
-        f"Rows with the same pixels. Nothing says which label is right of the {differing:,} under different labels."
+        f"Rows with the same pixels. {_conflicts(differing)}"
         if differing
         else "Rows with the same pixels, each time under one label.",
         _counted(len(groups), len(together), "picture", "worst"),
         tuple(groups),
         len(together),
     )
+
+
+def _conflicts(pictures: int) -> str:
+    which = "One picture stands" if pictures == 1 else f"{pictures:,} pictures stand"
+    return f"{which} under different labels, and nothing says which of them is right: all rows of such a picture go."
 
 
 def _near_copies(audit: Audit, parts: Sequence[Cells]) -> Section:
@@ -177,7 +183,7 @@ def _singles(audit: Audit, issue: str, title: str, about: str) -> Section:
     suspect = issue == "label_suspect"
     groups = [
         Group(
-            f"right with probability {row[f'{issue}_score']:.3f}" if suspect else shortened(row["reason"]),
+            f"the label is right with probability {row[f'{issue}_score']:.3f}" if suspect else shortened(row["reason"]),
             (_shown(audit.cells, place, suggested=row["suggested_label"] if suspect else ""),),
         )
         for place, row in zip(found.index, records(found.head(MOST_GROUPS[issue])), strict=False)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hemascope.audit.findings import ADVICE, ISSUES, Audit
+from hemascope.audit.shortcuts import NOTEWORTHY
 from hemascope.audit_report.groups import sections_of, thumbnails
 from hemascope.audit_report.spread import figures_of, histograms_of
 from hemascope.audit_report.words import records, shortened
@@ -58,7 +59,7 @@ def write_audit_report(audit: Audit, folder: Path, against: Sequence[Cells] = ()
             {
                 "kind": "care" if finding.care else "know",
                 "name": ISSUE_NAMES.get(finding.name, finding.name).capitalize(),
-                "number": f"{finding.number:,.0f}" if float(finding.number).is_integer() else f"{finding.number:.2f}",
+                "number": finding.shown or f"{finding.number:,.0f}",
                 "text": _as_sentence(finding.sentence),
                 "section": finding.name if finding.name in {section.issue for section in sections} else "",
             }
@@ -69,6 +70,7 @@ def write_audit_report(audit: Audit, folder: Path, against: Sequence[Cells] = ()
         "figures": figures_of(audit, findings["advice"].to_numpy()[: len(cells)] != "drop"),
         "histograms": histograms_of(audit, ~kept),
         "shortcuts": records(audit.shortcuts),
+        "shortcut_from": (1 + NOTEWORTHY) / 2,
         "listed": listed,
         "unlisted": int(len(findings) - advice.get("keep", 0)) - len(listed),
         "has_split": bool((findings["split"] != "").any()),

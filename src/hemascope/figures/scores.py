@@ -225,11 +225,13 @@ def leaderboard(
     notes: Sequence[str] | None = None,
     measure: str = "accuracy",
     clean: Sequence[float] | None = None,
+    spreads: Sequence[float | None] | None = None,
 ) -> Path:
     """The score of several models with its intervals, the best one on top.
 
     names, accuracies, intervals (low and high, or None), notes (such as "random weights"): one for each model. clean:
-    the accuracies on clean pictures, marked beside the scores.
+    the accuracies on clean pictures, marked beside the scores. spreads: the standard deviation over seeds, or None;
+    it is drawn and written where there is no interval.
     """
     order = np.argsort(-np.asarray(accuracies, float), kind="stable")
     with sheet(path, WIDE, 0.9 + 0.5 * len(names)) as (figure, description):
@@ -249,6 +251,9 @@ def leaderboard(
                     accuracy, place, xerr=[[accuracy - low], [high - accuracy]], color=ORANGE, capsize=4, linewidth=1.8
                 )
                 text += f"   {low:.3f} to {high:.3f}"
+            elif spreads is not None and (spread := spreads[model]) is not None:
+                axes.errorbar(accuracy, place, xerr=spread, color=ORANGE, capsize=4, linewidth=1.8)
+                text += f" ± {spread:.4f}"
             axes.text(1.015, place, text, va="center", weight="bold" if place == 0 else "normal", size=9.5)
             told.append(f"{names[model]} {text}")
         labels = [f"{shortened(names[m])}" + (f"\n{shortened(notes[m])}" if notes and notes[m] else "") for m in order]

@@ -1,0 +1,215 @@
+"""A classical model -> one ONNX file that takes its features and gives probabilities, checked before it is kept.
+
+The estimator is converted by skl2onnx; nothing is pickled. The file names the features that it takes, which
+`hemascope.runtime` computes without scikit-learn.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, compose, helper, numpy_helper
+from skl2onnx import convert_sklearn
+from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes
+from skl2onnx.operator_converters.random_forest import convert_sklearn_random_forest_classifier
+from sklearn.ensemble import HistGradientBoostingClassifier
+
+from hemascope.classical import KINDS, LEAST, LIMIT, STEEPNESS, ClassicalModel, Say, comparisons, fit_classical
+from hemascope.data import Cells, Images
+from hemascope.errors import InputError
+from hemascope.features import Floats, feature_set
+from hemascope.files import replacing, write_json
+from hemascope.recipe import Recipe
+from hemascope.run import Run
+from hemascope.runtime import PURPOSE, Model
+from hemascope.version import __version__
+
+TOLERANCE = 1e-3
+"""The largest difference in a probability between the model and its file, which counts in 32 bits."""
+
+_OPSETS = {"": 17, "ai.onnx.ml": 3}
+
+
+def train_classical(
+    cells: Cells, recipe: Recipe, run: Run, seed: int = 0, max_minutes: float | None = None, say: Say = print
+) -> None:
+    """Fit a classical recipe (`fit_classical`), and write its model.onnx and model.json into the run folder."""
+    fitted = fit_classical(cells, recipe, seed, max_minutes, say)
+    difference, parameters = export_classical(
+        fitted.model,
+        run.model / "model.onnx",
+        cells.in_split("validation").images[:64],
+        fitted.held_out,
+        {"recipe": recipe.name, "weights": "none", "version": __version__},
+    )
+    described = {
+        "recipe": recipe.name,
+        "class_names": list(cells.class_names),
+        "weights": "none",
+        "parameters": parameters,
+        "stages": [],
+        "notes": fitted.notes,
+        "features": fitted.model.features,
+        "settings": fitted.chosen,
+        "tried": fitted.tried,
+        "largest_difference_of_export": difference,
+        "purpose": PURPOSE,
+    }
+    write_json(run.model / "model.json", described)
+
+
+def export_classical(
+    model: ClassicalModel, path: Path, pictures: Images, held_out: Floats, metadata: Mapping[str, str]
+) -> tuple[float, int]:
+    """Write a model as ONNX for features float32 (batch, d), any batch; `hemascope.runtime` makes them of pictures.
+
+    Returns the largest difference in probability from the model itself on `pictures`, uint8 (n, height, width, 3) with
+    n >= 1, and on the features `held_out` (m, d); and how many numbers the file holds. Raises InputError, and leaves
+    no file, when the difference is over TOLERANCE.
+    """
+    proto = to_onnx(model, held_out.shape[1])
+    stated = {
+        "class_names": json.dumps(list(model.class_names)),
+        "purpose": PURPOSE,
+        "features": model.features,
+        **metadata,
+    }
+    helper.set_model_props(proto, stated)
+    with replacing(path) as temporary:
+        onnx.save(proto, temporary)
+        difference = _difference(model, Model(temporary), pictures, held_out)
+        if not difference <= TOLERANCE:
+            raise InputError(
+                f"{path.name}: differs from the model by {difference:.2g} in a probability, expected at most "
+                f"{TOLERANCE:g}; no file was kept: report this with the recipe."
+            )
+    return difference, _numbers(proto)
+
+
+def to_onnx(model: ClassicalModel, features: int) -> onnx.ModelProto:
+    """A model as one graph, from "features" float32 (batch, features) to "probabilities" float32 (batch, classes).
+
+    It standardises, asks the estimator as skl2onnx writes it, and makes probabilities of its answer.
+    """
+    axes = model.standardise.axes
+    proto = _estimator(model, features if axes is None else axes.shape[1])
+    graph = proto.graph
+    front = _Chain("standardised", "features")
+    front.add("Sub", model.standardise.mean)
+    front.add("Mul", model.standardise.inverse)
+    front.add("Clip", np.float32(-LIMIT), np.float32(LIMIT))
+    if axes is not None:
+        front.add("Cast", to=TensorProto.DOUBLE)
+        front.add("MatMul", axes)
+    back = _Chain("scored", graph.output[1].name)
+    back.add("Cast", to=TensorProto.FLOAT)
+    if KINDS[model.kind].margins:
+        sides, owners = comparisons(len(model.estimator.classes_))
+        # Of two classes, the converter gives both sides already.
+        if len(sides) > 1:
+            back.add("MatMul", sides.astype(np.float32))
+        # The logarithm of the logistic function.
+        back.add("Mul", np.float32(-STEEPNESS))
+        back.add("Softplus")
+        back.add("MatMul", -owners.astype(np.float32))
+    else:
+        back.add("Max", np.float32(LEAST))
+        back.add("Log")
+    back.add("Mul", np.float32(model.sharpness))
+    back.add("Softmax", axis=1)
+    back.add("MatMul", model.placed)
+    nodes = [*front.ending_in(graph.input[0].name), *graph.node, *back.ending_in("probabilities")]
+    constants = [*front.constants, *graph.initializer, *back.constants]
+    # Shapes that skl2onnx noted are left out: of an SVM's margins it expects one for each class.
+    whole = helper.make_graph(
+        nodes,
+        "classical",
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", features])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", len(model.class_names)])],
+        constants,
+    )
+    opsets = [helper.make_opsetid(domain, version) for domain, version in _OPSETS.items()]
+    return helper.make_model(whole, opset_imports=opsets, ir_version=8, producer_name="hemascope")
+
+
+def _estimator(model: ClassicalModel, width: int) -> onnx.ModelProto:
+    """What skl2onnx makes of the estimator: its second output is the margins or the probabilities."""
+    kind = FloatTensorType if model.standardise.axes is None else DoubleTensorType
+    options: dict[str, Any] = {"zipmap": False}
+    if KINDS[model.kind].margins:
+        options["raw_scores"] = True
+    with warnings.catch_warnings():
+        # The converter still looks for the probabilities that scikit-learn's SVC no longer has.
+        warnings.simplefilter("ignore")
+        found = convert_sklearn(
+            model.estimator,
+            initial_types=[("standardised", kind([None, width]))],
+            options={id(model.estimator): options},
+            target_opset=_OPSETS,
+            custom_conversion_functions={HistGradientBoostingClassifier: _without_bools},
+            custom_shape_calculators={HistGradientBoostingClassifier: calculate_linear_classifier_output_shapes},
+        )
+    return compose.add_prefix(found, "estimator_")
+
+
+def _without_bools(scope: Any, operator: Any, container: Any) -> None:
+    """Convert boosted trees as skl2onnx does, but for the truth values among its whole numbers.
+
+    protobuf from version 7 on refuses them there, where earlier ones took them for 0 and 1.
+    """
+    add_node = container.add_node
+
+    def add_numbers(kind: str, inputs: Any, outputs: Any, **attributes: Any) -> None:
+        lists = {name: value for name, value in attributes.items() if name.startswith("nodes_missing")}
+        add_node(kind, inputs, outputs, **attributes | {name: [int(one) for one in lists[name]] for name in lists})
+
+    container.add_node = add_numbers
+    convert_sklearn_random_forest_classifier(scope, operator, container)
+    container.add_node = add_node
+
+
+class _Chain:
+    """Nodes one after the other, each with constants beside the output of the one before."""
+
+    def __init__(self, name: str, start: str) -> None:
+        self.name, self.last = name, start
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def add(self, operator: str, *constants: Any, **attributes: Any) -> None:
+        """Add an operator that takes the last output and some constants."""
+        output = f"{self.name}_{len(self.nodes)}"
+        names = [f"{output}_{place}" for place in range(len(constants))]
+        self.constants += [
+            numpy_helper.from_array(np.asarray(value), name) for value, name in zip(constants, names, strict=True)
+        ]
+        self.nodes.append(helper.make_node(operator, [self.last, *names], [output], name=output, **attributes))
+        self.last = output
+
+    def ending_in(self, name: str) -> list[onnx.NodeProto]:
+        """The nodes, the last one's output renamed."""
+        self.nodes[-1].output[0] = name
+        return self.nodes
+
+
+def _difference(model: ClassicalModel, file: Model, pictures: Images, held_out: Floats) -> float:
+    describe = feature_set(model.features)
+    largest = float(np.abs(file.probabilities(held_out) - model.probabilities(held_out)).max(initial=0.0))
+    for batch in (1, 7, 64):
+        images = pictures[np.arange(batch) % len(pictures)]
+        expected = model.probabilities(describe(images))
+        largest = max(largest, float(np.abs(file.predict(images) - expected).max()))
+    return largest
+
+
+def _numbers(proto: onnx.ModelProto) -> int:
+    """How many numbers a model consists of: its constants and what its nodes hold."""
+    held = sum(len(value.floats) + len(value.ints) for node in proto.graph.node for value in node.attribute)
+    return held + sum(int(np.prod(tensor.dims)) for tensor in proto.graph.initializer)

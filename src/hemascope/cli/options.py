@@ -1,0 +1,67 @@
+"""What several commands share: arguments, reading of data, a table on the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hemascope.errors import InputError
+
+if TYPE_CHECKING:
+    from hemascope.data import Cells
+
+Data = Annotated[
+    Path, typer.Argument(help="An npz, a folder of class folders, a CSV or TSV of paths and labels, or Parquet.")
+]
+ClassMap = Annotated[
+    list[str] | None, typer.Option("--map", help="NAME=CLASS for a class name that is not known; may be repeated.")
+]
+GroupBy = Annotated[str | None, typer.Option(help="The column that names the patient or slide of each picture.")]
+Crop = Annotated[int | None, typer.Option(help="Use the central square of so many pixels of each picture.")]
+
+
+def load_cells(data: Path, class_map: list[str] | None, group_by: str | None, crop: int | None) -> Cells:
+    from hemascope.data import load
+
+    pairs = {}
+    for entry in class_map or ():
+        name, sign, target = entry.partition("=")
+        if not (name and sign and target):
+            raise InputError(f"--map is '{entry}', expected NAME=CLASS such as BNE=neutrophil.")
+        pairs[name] = target
+    return load(data, class_map=pairs or None, group_by=group_by, crop=crop)
+
+
+def print_table(table: Any) -> None:
+    """The columns that a choice is made by, on as many characters as they need; the CSV holds the rest."""
+    from rich.console import Console
+    from rich.table import Table
+
+    hidden = ("_low", "_high", "_std", "balanced_accuracy")
+    columns = [name for name in table.columns if not str(name).endswith(hidden)]
+    shown = Table()
+    for column in columns:
+        numbers = table[column].dtype.kind in "fi"
+        title = str(column) if str(column).startswith("accuracy on") else str(column).replace("_", " ")
+        shown.add_column(title, justify="right" if numbers else "left", overflow="fold")
+    for row in table.to_dict("records"):
+        shown.add_row(*(_cell(row[column]) + _spread(row.get(f"{column}_std")) for column in columns))
+    Console().print(shown)
+
+
+def _spread(deviation: float | None) -> str:
+    return "" if deviation is None or deviation != deviation else f" ± {deviation:.4f}"
+
+
+def _cell(value: Any) -> str:
+    import pandas as pd
+
+    if pd.isna(value):
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,109 @@
+"""Several answers for one picture, averaged within the network: poses of the picture, and members of an ensemble."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from hemascope.errors import InputError
+from hemascope.model import build_model
+from hemascope.run import Run, recipe_of
+
+
+class Views(nn.Module):
+    """Pictures (n, 3, h, h) -> the logarithm of the mean probabilities over poses of a square: (n, classes).
+
+    views: 1 (as it is), 2 (and mirrored), 4 (mirrored along either axis or both) or 8 (those, transposed too): each
+    set is closed, so that none of its poses changes the answer. The poses go through the network as one batch.
+    """
+
+    def __init__(self, network: nn.Module, views: int) -> None:
+        super().__init__()
+        self.network, self.views = network, views
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        poses = pictures
+        if self.views >= 2:
+            poses = torch.cat([poses, poses.flip(3)])
+        if self.views >= 4:
+            poses = torch.cat([poses, poses.flip(2)])
+        if self.views >= 8:
+            poses = torch.cat([poses, poses.transpose(2, 3)])
+        logits: torch.Tensor = self.network(poses)
+        return _log_mean(logits.float().log_softmax(1).reshape(self.views, -1, logits.shape[1]))
+
+
+class Ensemble(nn.Module):
+    """Pictures (n, 3, h, w) -> the logarithm of the mean probabilities of several networks: (n, classes)."""
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return _log_mean(torch.stack([member(pictures).float().log_softmax(1) for member in self.members]))
+
+
+def _log_mean(log_probabilities: torch.Tensor) -> torch.Tensor:
+    return log_probabilities.logsumexp(0) - math.log(len(log_probabilities))
+
+
+def with_views(network: nn.Module, views: int) -> nn.Module:
+    """The network, averaged over so many poses of a picture."""
+    return network if views == 1 else Views(network, views)
+
+
+def load_network(run: Run) -> tuple[nn.Module, tuple[str, ...], str]:
+    """The trained network of a run with its views, its class names, and where its first weights came from.
+
+    Raises InputError when the folder holds no finished training, or one of a model that is no network.
+    """
+    if not run.trained:
+        raise InputError(f"{run.folder}: holds no finished training; give the folder of a finished run.")
+    recipe = recipe_of(run)
+    weights = run.model / "weights.safetensors"
+    whole = isinstance(recipe.members, int)
+    if (whole and recipe.backbone == "none") or not weights.is_file():
+        raise InputError(f"{run.folder}: its model is no network ({recipe.backbone}); give runs of networks.")
+    described = json.loads((run.model / "model.json").read_text(encoding="utf-8"))
+    names = tuple(described["class_names"])
+    single = recipe.model_copy(update={"pretrained": "none"})
+    network: nn.Module
+    if recipe.members == 1:
+        network = build_model(single, names)[0]
+    elif isinstance(recipe.members, int):
+        network = Ensemble([build_model(single, names)[0] for _ in range(recipe.members)])
+    else:
+        network = Ensemble([load_network(Run(Path(folder)))[0] for folder in recipe.members])
+    network.load_state_dict(load_file(weights))
+    return with_views(network.eval(), recipe.views), names, described["weights"]
+
+
+def check_same_rows(folder: str, names: Sequence[str], class_names: Sequence[str], run: Run) -> None:
+    """Raise InputError when a finished run knows other classes than these, or pictures that `run` holds out."""
+    if tuple(names) != tuple(class_names):
+        raise InputError(
+            f"{folder}: tells {', '.join(names)} apart, and these data hold {', '.join(class_names)}; name runs that "
+            "were trained on the same classes."
+        )
+    if not _rows_of(Run(Path(folder))).equals(_rows_of(run)):
+        raise InputError(
+            f"{folder}: was trained on another split or other data, so that it may know pictures that are held out "
+            "here; name runs that were trained on these data with the same --split-seed."
+        )
+
+
+def _rows_of(run: Run) -> pd.DataFrame:
+    """Which pictures stand on which side of a run's split."""
+    if not run.split.is_file():
+        raise InputError(f"{run.folder}: holds no split.csv, which says what it was trained on; name a whole run.")
+    table = pd.read_csv(run.split, dtype={"pixel_hash": np.uint64}, keep_default_na=False)
+    return table[["pixel_hash", "split"]].sort_values(["pixel_hash", "split"], ignore_index=True)
