@@ -156,9 +156,7 @@ def test_doctor_names_the_installation_and_what_to_type(
 def test_help_is_quick_and_version_is_one_line() -> None:
     start = time.perf_counter()
     cpu = os.times()
-    found = subprocess.run(
-        [sys.executable, "-m", "hemascope", "--help"], check=True, capture_output=True, text=True
-    )
+    found = subprocess.run([sys.executable, "-m", "hemascope", "--help"], check=True, capture_output=True, text=True)
     used = os.times().children_user + os.times().children_system - cpu.children_user - cpu.children_system
     assert "predict" in found.stdout
     # On a busy machine the clock says little: what the process itself used must stay well under half a second.
