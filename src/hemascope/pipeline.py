@@ -279,7 +279,7 @@ def follow(prepared: Prepared, recipe: Recipe, run: Run, options: Options) -> No
     """Take part in the training of a process that leads (`fit`), which alone writes files and speaks."""
     from hemascope.train import train_network
 
-    if not run.trained:
+    if not (run.trained or recipe.classical):
         train_network(prepared.cells, recipe, run.folder, options, lambda sentence: None)
 
 
