@@ -14,7 +14,8 @@ memory: the peak of a process (on a GPU, of torch's allocations) at batch 35 and
 epoch: the time of an epoch at 3,000, 12,000 and 48,000 rows. More than EPOCH_STEPS steps are not run: the time is then
 that of those steps times what is left out, and the table says so.
 
---short takes few steps, to see that all of it works. The last line printed is one line of JSON with every figure.
+--short takes few steps on pictures of 32 pixels, to see that all of it works. The last line printed is one line of JSON
+with every figure.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ Figures = dict[str, Any]
 
 
 def pictures(rows: int) -> tuple[Any, Any]:
-    """uint8 (rows, 96, 96, 3) and int64 (rows,): drawn cells, repeated."""
+    """uint8 (rows, side, side, 3) and int64 (rows,): drawn cells, repeated."""
     path = Path(os.environ["HEMASCOPE_BENCH_CELLS"])
     with np.load(path) as drawn:
         places = np.arange(rows) % len(drawn["labels"])
@@ -65,7 +66,8 @@ def our_steps(rows: int, batch: int, backbone: str, device: str, compiled: bool)
     from hemascope.step import Step
 
     images, labels = pictures(rows)
-    recipe = load_recipe("small").model_copy(update={"backbone": backbone, "batch_size": batch, "image_size": 96})
+    changes = {"backbone": backbone, "batch_size": batch, "image_size": images.shape[1]}
+    recipe = load_recipe("small").model_copy(update=changes)
     fabric = build_fabric(device, "auto")
     network, _ = build_model(recipe, [str(label) for label in range(8)])
     network = network.to(fabric.device).to(memory_format=torch.channels_last)
@@ -229,7 +231,7 @@ def measured(section: str, short: bool, **what: Any) -> Figures:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="few steps, to see that it works")
+    parser.add_argument("--short", action="store_true", help="few steps on small pictures, to see that it works")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.child:
@@ -246,7 +248,7 @@ def main() -> int:
     figures: Figures = {"torch": torch.__version__, "rate": [], "memory": [], "epoch": []}
     with tempfile.TemporaryDirectory() as folder:
         os.environ["HEMASCOPE_BENCH_CELLS"] = str(Path(folder) / "cells.npz")
-        drawn = draw_cells(64 if asked.short else DRAWN)
+        drawn = draw_cells(64, size=32) if asked.short else draw_cells(DRAWN)
         np.savez(os.environ["HEMASCOPE_BENCH_CELLS"], images=drawn.images[:], labels=drawn.labels)
         for backbone, device in cases:
             if device == "cuda" and not torch.cuda.is_available():
