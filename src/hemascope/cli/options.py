@@ -36,23 +36,32 @@ def load_cells(data: Path, class_map: list[str] | None, group_by: str | None, cr
 
 def print_table(table: Any) -> None:
     """The columns that a choice is made by, on as many characters as they need; the CSV holds the rest."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    hidden = ("_low", "_high", "_std", "balanced_accuracy")
+    hidden = ("_low", "_high", "_std", "balanced_accuracy", "chosen", "weights", "parameters", "seed", "seeds")
     columns = [name for name in table.columns if not str(name).endswith(hidden)]
-    shown = Table()
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
         numbers = table[column].dtype.kind in "fi"
-        title = str(column) if str(column).startswith("accuracy on") else str(column).replace("_", " ")
-        shown.add_column(title, justify="right" if numbers else "left", overflow="fold")
+        shown.add_column(_title(str(column)), justify="right" if numbers else "left", overflow="fold")
     for row in table.to_dict("records"):
-        shown.add_row(*(_cell(row[column]) + _spread(row.get(f"{column}_std")) for column in columns))
+        cells = [_cell(row[column]) + _spread(row.get(f"{column}_std")) for column in columns]
+        if row.get("chosen"):
+            cells[0] = f"[bold]{cells[0]}, chosen[/bold]"
+        shown.add_row(*cells)
     Console().print(shown)
 
 
+def _title(column: str) -> str:
+    if column.startswith("accuracy on"):
+        return column
+    return {"milliseconds_a_picture": "ms a picture"}.get(column, column.replace("_", " "))
+
+
 def _spread(deviation: float | None) -> str:
-    return "" if deviation is None or deviation != deviation else f" ± {deviation:.4f}"
+    return "" if deviation is None or deviation != deviation else f" ± {deviation:.3f}"
 
 
 def _cell(value: Any) -> str:
@@ -63,5 +72,5 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else ""
     if isinstance(value, float):
-        return f"{value:.4f}"
+        return f"{value:.3f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
