@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,20 @@ MAIN = "import torch; torch.set_num_threads(1); from hemascope.cli import main; 
 
 def history(run: Path) -> pd.DataFrame:
     return pd.read_csv(run / "history.csv")
+
+
+@pytest.fixture(autouse=True)
+def signals_do_what_they_do_in_a_terminal() -> Iterator[None]:
+    """Under nohup or in the background some are ignored, by this process and by those that it starts."""
+    usual: dict[signal.Signals, Any] = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
