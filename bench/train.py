@@ -100,7 +100,7 @@ def bare_steps(ours: Iterator[tuple[float, Any]]) -> Iterator[tuple[float, Any]]
 
 
 def usual_steps(rows: int, batch: int, backbone: str, device: str) -> Iterator[tuple[float, Any]]:
-    """The loop that everybody writes, with torchvision's nearest to the recipe's families."""
+    """The loop that everybody writes, with what torchvision has of the recipe's families, as often as there."""
     import timm
     import torch
     from PIL import Image
@@ -115,7 +115,10 @@ def usual_steps(rows: int, batch: int, backbone: str, device: str) -> Iterator[t
             transforms.RandomAffine(
                 72, translate=(0.1, 0.1), scale=(0.83, 1.2), interpolation=transforms.InterpolationMode.BILINEAR
             ),
-            transforms.ColorJitter(0.4, 0.4, 0.4),
+            transforms.RandomApply([transforms.ColorJitter(0.4, 0.4, 0.4)], 0.5),
+            transforms.RandomApply([transforms.RandAugment()], 0.5),
+            transforms.RandomApply([transforms.AugMix()], 0.5),
+            transforms.RandomApply([transforms.GaussianBlur(7)], 0.4),
             transforms.ToTensor(),
             transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
         ]
