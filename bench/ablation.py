@@ -9,8 +9,6 @@ what is finished stands in runs/ablation and is not done again. The last line pr
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from challenge import SHARED, accuracy, make_challenge, prepared_cells
+from challenge import SHARED, accuracy, make_challenge, prepared_cells, run_alone
 from hemascope.corrupt import corrupt
 from hemascope.files import write_json
 from hemascope.pipeline import fit, training_options
@@ -116,10 +114,7 @@ def main() -> int:
     make_challenge(FOLDER / "data")
 
     def work(name: str) -> dict[str, Any]:
-        with (FOLDER / f"{name.replace(' ', '-')}.log").open("w") as told:
-            command = [sys.executable, __file__, "--one", name]
-            environment = os.environ | {"OMP_NUM_THREADS": "1"}
-            subprocess.run(command, env=environment, stdout=told, stderr=subprocess.STDOUT, check=True)
+        run_alone(__file__, name, FOLDER)
         figures = train_and_score(name)
         print(f"{name}: " + ", ".join(f"{key} {figures[key]:.4f}" for key in COLUMNS), flush=True)
         return figures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -45,3 +46,15 @@ def prepared_cells(folder: Path, training_rows: int) -> Prepared:
 def accuracy(model: Any, cells: Cells, images: NDArray[np.uint8]) -> float:
     """The share of the cells that a model names rightly when it is shown these pictures of them."""
     return float((model.predict(np.asarray(images)).argmax(1) == cells.labels).mean())
+
+
+def run_alone(script: str, name: str, folder: Path) -> None:
+    """Let a bench do one of its parts, `--one NAME`, in a process of one thread, whose words go to a log."""
+    with (folder / f"{name.replace(' ', '-')}.log").open("w") as told:
+        subprocess.run(
+            [sys.executable, script, "--one", name],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=told,
+            stderr=subprocess.STDOUT,
+            check=True,
+        )

@@ -11,8 +11,6 @@ every figure.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from challenge import SHARED, accuracy, make_challenge, prepared_cells
+from challenge import SHARED, accuracy, make_challenge, prepared_cells, run_alone
 from hemascope.corrupt import HELD_OUT, MEDMNIST_C
 from hemascope.corrupt.cache import cached
 from hemascope.data import Cells
@@ -180,13 +178,9 @@ def main() -> int:
         return 2
     FOLDER.mkdir(parents=True, exist_ok=True)
     make_challenge(FOLDER / "data")
-    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
 
     def work(name: str) -> dict[str, Any]:
-        log = FOLDER / f"{name.replace(' ', '-')}.log"
-        with log.open("w") as told:
-            command = [sys.executable, __file__, "--one", name]
-            subprocess.run(command, env=one_thread, stdout=told, stderr=subprocess.STDOUT, check=True)
+        run_alone(__file__, name, FOLDER)
         figures = train_and_score(name)
         print(
             f"{name}: clean {figures['clean_validation']:.4f}, stress score {figures['stress_validation']:.4f}; on "

@@ -13,8 +13,9 @@ from PIL import Image
 
 from hemascope.augment import FAMILIES
 from hemascope.data import SPLITS, Cells, concatenate
+from hemascope.drawing import preview
 from hemascope.errors import InputError
-from hemascope.pipeline import prepare, preview, train
+from hemascope.pipeline import prepare, train
 from hemascope.recipe import Recipe
 from hemascope.run import Run
 from hemascope.stress import seed_for

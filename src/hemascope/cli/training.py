@@ -94,7 +94,9 @@ def train(
     cells = load_cells(data, class_map, group_by, crop)
     further = None if test is None else load_cells(test, class_map, None, crop)
     if preview:
-        path = pipeline.preview(
+        from hemascope.drawing import preview as draw_preview
+
+        path = draw_preview(
             pipeline.prepare(cells, seed=first, allow_leaks=True), recipes[0], out / "preview.png", seed=numbers[0]
         )
         print(f"preview: {path}")

@@ -1,0 +1,83 @@
+"""The figures of a run: its data, its augmentation, its training, its answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hemascope import figures
+from hemascope.clean import mean_pixels
+from hemascope.data import Cells
+from hemascope.recipe import Recipe
+from hemascope.run import Run, recipe_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hemascope.pipeline import Prepared
+
+PREVIEW_ROWS, PREVIEW_VARIANTS = 8, 6
+
+
+def preview(prepared: Prepared, recipe: Recipe, path: Path, *, seed: int = 0) -> Path:
+    """Draw what a recipe's augmentation does to a training picture of each class: each family by itself, then all."""
+    from hemascope.augment import augment
+
+    training = prepared.cells.in_split("train")
+    rows = np.array(
+        [np.flatnonzero(training.labels == label)[0] for label in np.unique(training.labels)][:PREVIEW_ROWS], np.int64
+    )
+    originals = np.asarray(training.images[rows])
+    families = recipe.augmentation
+    shown = [(str(step.name), [step.model_copy(update={"probability": 1.0})]) for step in families if len(families) > 1]
+    repeats = 2 if len(shown) <= 3 else 1
+    columns = [column for column in shown for _ in range(repeats)]
+    together = " and ".join(step.name for step in families) if len(families) < 2 else "together"
+    columns += [(together or "nothing", list(families))] * (PREVIEW_VARIANTS if not shown else 3)
+    variants = [augment(originals, rows, steps, seed=seed, epoch=epoch) for epoch, (_, steps) in enumerate(columns)]
+    names = [training.class_names[label] for label in training.labels[rows]]
+    titles = [title for title, _ in columns]
+    return figures.augmentation_grid(path, originals, np.stack(variants, axis=1), names, titles)
+
+
+def draw_run(
+    run: Run, prepared: Prepared, scores: Mapping[str, Any], predictions: pd.DataFrame, shown_cells: Cells
+) -> None:
+    """Draw the figures of a run's report into its folder.
+
+    scores, predictions: of the part that was scored last, as `evaluate` gives them; shown_cells: its cells, in order.
+    """
+    import pandas as pd
+
+    cells = prepared.cells
+    before = prepared.found.class_counts()
+    figures.class_distribution(
+        run.figures / "class_distribution.png",
+        {name: before[name] for name in before if before[name]},
+        cells.class_counts(),
+    )
+    means = mean_pixels(prepared.found)
+    kept = np.isin(prepared.found.ids, cells.ids)
+    figures.mean_pixel_histogram(run.figures / "mean_pixel_histogram.png", means, means[kept])
+    training = cells.in_split("train")
+    figures.cell_grid(run.figures / "cells.png", training.images, training.labels, cells.class_names)
+    recipe = recipe_of(run)
+    if recipe.augmentation:
+        preview(prepared, recipe, run.figures / "augmentation.png")
+    if run.history.is_file() and run.history.stat().st_size > 1:
+        history = pd.read_csv(run.history)
+        best = {stage["name"]: stage["best_epoch"] for stage in json.loads(run.metrics.read_text())["stages"]}
+        figures.training_curves(run.figures / "training_curves.png", history, best)
+    figures.confusion_matrix(
+        run.figures / "confusion_matrix.png", np.array(scores["confusion_matrix"]), list(scores["class_names"])
+    )
+    figures.reliability_diagram(
+        run.figures / "reliability.png", predictions["confidence"].to_numpy(), predictions["correct"].to_numpy()
+    )
+    mistakes: Sequence[Mapping[str, Any]] = scores["confident_mistakes"]
+    rows = np.array([mistake["row"] for mistake in mistakes], np.int64)
+    figures.mistakes(run.figures / "mistakes.png", shown_cells.take(rows).images, mistakes)
