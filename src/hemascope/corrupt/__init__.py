@@ -8,6 +8,7 @@ any order and on any machine. The severity sets the parameters; the draws stay, 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -104,8 +105,8 @@ def compose(images: Images, name: str, *, seed: int, rows: Rows) -> Images:
     return result
 
 
-def _known(name: str, names: object, kind: str) -> str:
-    known = list(names)  # type: ignore[call-overload]
+def _known(name: str, names: Iterable[str], kind: str) -> str:
+    known = list(names)
     if name in known:
         return name
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
