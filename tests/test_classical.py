@@ -87,7 +87,7 @@ def test_two_classes_and_one_that_training_lacks(kind: str, tmp_path: Path) -> N
     export_classical(fitted.model, tmp_path / "model.onnx", images, fitted.held_out, {})
     probabilities = Model(tmp_path / "model.onnx").predict(images)
     assert probabilities.shape == (len(images), 3)
-    assert (probabilities[:, 1] == 0).all()
+    assert (probabilities[:, 1] < 1e-30).all()
     assert (probabilities.argmax(1) == lacking.in_split("test").labels).mean() > 0.7
 
 

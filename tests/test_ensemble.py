@@ -13,7 +13,7 @@ from hemascope.data import Cells
 from hemascope.ensemble import Ensemble, Views, load_network
 from hemascope.errors import InputError
 from hemascope.export import export_onnx
-from hemascope.model import Deployed, build_model
+from hemascope.model import Body, Network, build_model
 from hemascope.pipeline import train
 from hemascope.recipe import Recipe
 from hemascope.run import Run
@@ -34,14 +34,14 @@ def quiet(sentence: str) -> None:
     pass
 
 
-def network_of(recipe: Recipe, seed: int = 0) -> torch.nn.Module:
+def network_of(recipe: Recipe, seed: int = 0) -> Network:
     torch.manual_seed(seed)
     return build_model(recipe, CLASSES)[0].eval()
 
 
-def answers(network: torch.nn.Module, images: np.ndarray) -> np.ndarray:
+def answers(network: Network, images: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
-        found: np.ndarray = Deployed(network)(torch.from_numpy(np.ascontiguousarray(images))).numpy()
+        found: np.ndarray = Body(network, 32)(torch.from_numpy(np.ascontiguousarray(images)))[0].softmax(1).numpy()
     return found
 
 
@@ -74,15 +74,15 @@ def test_views_stand_in_the_exported_graph(tiny: Tiny, drawn: Cells, tmp_path: P
 
 
 def test_an_ensemble_averages_probabilities_even_of_the_surest(drawn: Cells) -> None:
-    class Sure(torch.nn.Module):
+    class Sure(Network):
         def __init__(self, place: int) -> None:
             super().__init__()
             self.place = place
 
-        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        def described(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             logits = torch.full((len(pictures), 3), -500.0)
             logits[:, self.place] = 500.0
-            return logits
+            return logits, torch.zeros(len(pictures), 1)
 
     found = answers(Ensemble([Sure(0), Sure(0), Sure(2)]), np.asarray(drawn.images[:2]))
     assert np.allclose(found, [[2 / 3, 0, 1 / 3]] * 2)

@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from hemascope.data import Cells
 from hemascope.ensemble import load_network
 from hemascope.errors import InputError
-from hemascope.model import Constant, Deployed, NeighbourVote, build_model
+from hemascope.model import Body, Constant, NeighbourVote, build_model, fitted
 from hemascope.pipeline import fit, prepare, training_options
 from hemascope.recipe import Recipe, load_recipe
-from hemascope.resize import resize
+from hemascope.resize import central_square, resize
 from hemascope.run import open_run
 from hemascope.runtime import load_model
 
@@ -33,7 +33,7 @@ def test_the_head_of_the_report(tiny: Tiny) -> None:
 
 def test_uint8_pictures_go_in_and_probabilities_come_out(tiny: Tiny, drawn: Cells) -> None:
     network, _ = build_model(tiny(), CLASSES)
-    out = Deployed(network.eval())(torch.from_numpy(np.asarray(drawn.images[:5])))
+    out = Body(network.eval(), 32)(torch.from_numpy(np.asarray(drawn.images[:5])))[0].softmax(1)
     assert out.shape == (5, 3)
     assert torch.allclose(out.sum(1), torch.ones(5))
 
@@ -44,6 +44,16 @@ def test_the_network_resizes_as_the_reader_does(tiny: Tiny, drawn: Cells) -> Non
     inside = network._resized(torch.from_numpy(images).permute(0, 3, 1, 2).float())
     outside = resize(images, 24)
     assert np.abs(inside.permute(0, 2, 3, 1).numpy() - outside).max() <= 0.51
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (50, 41), (20, 24), (97, 96)])
+def test_what_is_exported_resizes_as_the_reader_does(shape: tuple[int, int]) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, *shape, 3), np.uint8)
+    inside = fitted(torch.from_numpy(images), 32).permute(0, 2, 3, 1).numpy()
+    difference = np.abs(inside - resize(central_square(images), 32))
+    # A sum that lies halfway between two grey levels may be rounded either way.
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 1e-3
 
 
 def test_weights_from_a_file(tiny: Tiny, tmp_path: Path) -> None:
@@ -89,7 +99,7 @@ def test_an_unknown_backbone_is_refused_with_those_near_it(tiny: Tiny) -> None:
 
 def test_the_baseline_says_the_same_to_every_picture(drawn: Cells) -> None:
     logits = np.log(np.array([0.5, 0.3, 0.2], np.float32))
-    out = Deployed(Constant(logits))(torch.from_numpy(np.asarray(drawn.images[:4])))
+    out = Body(Constant(logits), 32)(torch.from_numpy(np.asarray(drawn.images[:4])))[0].softmax(1)
     assert np.allclose(out.detach().numpy(), [[0.5, 0.3, 0.2]] * 4)
 
 
@@ -121,7 +131,8 @@ def test_a_vote_of_neighbours_is_a_run_like_any_other(dirty: Cells, tiny: Tiny, 
     images = np.asarray(training.images[:20])
     probabilities = load_model(run.folder).predict(images)
     with torch.inference_mode():
-        assert np.abs(Deployed(network)(torch.from_numpy(images)).numpy() - probabilities).max() < 1e-4
+        logits, _ = Body(network, 32)(torch.from_numpy(images))
+        assert np.abs(logits.softmax(1).numpy() - probabilities).max() < 1e-4
 
 
 @pytest.mark.parametrize("name", ["dinov2", "dinov2-knn"])

@@ -30,7 +30,7 @@ def test_a_run_and_its_file_are_the_same_model(finished: Run, drawn: Cells) -> N
 def test_pictures_of_another_size_are_resized(finished: Run) -> None:
     model = load_model(finished.folder)
     images = np.asarray(draw_cells(16, seed=2, size=48).images)
-    assert np.array_equal(model.predict(images), model.predict(resize(images, model.image_size)))
+    assert np.abs(model.predict(images) - model.predict(resize(images, model.image_size))).max() < 1e-3
     assert model.predict(images[:0]).shape == (0, 8)
 
 

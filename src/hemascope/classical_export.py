@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, compose, helper, numpy_helper
+from onnx import TensorProto, compose, helper
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes
@@ -24,17 +24,21 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from hemascope.classical import KINDS, LEAST, LIMIT, STEEPNESS, ClassicalModel, Say, comparisons, fit_classical
 from hemascope.data import Cells, Images
 from hemascope.errors import InputError
-from hemascope.features import Floats, feature_set
+from hemascope.features import SIDE, Floats, feature_set
 from hemascope.files import replacing, write_json
 from hemascope.recipe import Recipe
 from hemascope.run import Run
 from hemascope.runtime import PURPOSE, Model
+from hemascope.tail import OPSET, Chain, with_tail
 from hemascope.version import __version__
 
 TOLERANCE = 1e-3
 """The largest difference in a probability between the model and its file, which counts in 32 bits."""
 
-_OPSETS = {"": 17, "ai.onnx.ml": 3}
+NEVER = 1e-38
+"""The probability, near the least that float32 holds, in the place of none, so that it has a logarithm."""
+
+_OPSETS = {"": OPSET, "ai.onnx.ml": 3}
 
 
 def train_classical(
@@ -74,14 +78,14 @@ def export_classical(
     n >= 1, and on the features `held_out` (m, d); and how many numbers the file holds. Raises InputError, and leaves
     no file, when the difference is over TOLERANCE.
     """
-    proto = to_onnx(model, held_out.shape[1])
     stated = {
         "class_names": json.dumps(list(model.class_names)),
+        "picture_size": str(SIDE),
         "purpose": PURPOSE,
         "features": model.features,
         **metadata,
     }
-    helper.set_model_props(proto, stated)
+    proto = with_tail(to_onnx(model, held_out.shape[1]), len(model.class_names), stated)
     with replacing(path) as temporary:
         onnx.save(proto, temporary)
         difference = _difference(model, Model(temporary), pictures, held_out)
@@ -94,21 +98,22 @@ def export_classical(
 
 
 def to_onnx(model: ClassicalModel, features: int) -> onnx.ModelProto:
-    """A model as one graph, from "features" float32 (batch, features) to "probabilities" float32 (batch, classes).
+    """A model as a graph, from "features" float32 (batch, features) to "logits" (batch, classes) and "embedding".
 
-    It standardises, asks the estimator as skl2onnx writes it, and makes probabilities of its answer.
+    It standardises, which gives the embedding float32 (batch, features), asks the estimator as skl2onnx writes it, and
+    makes logarithms of probabilities of its answer. A class that training lacked has one that no softmax shows.
     """
     axes = model.standardise.axes
     proto = _estimator(model, features if axes is None else axes.shape[1])
     graph = proto.graph
-    front = _Chain("standardised", "features")
+    front = Chain("standardised", "features")
     front.add("Sub", model.standardise.mean)
     front.add("Mul", model.standardise.inverse)
     front.add("Clip", np.float32(-LIMIT), np.float32(LIMIT))
     if axes is not None:
         front.add("Cast", to=TensorProto.DOUBLE)
         front.add("MatMul", axes)
-    back = _Chain("scored", graph.output[1].name)
+    back = Chain("scored", graph.output[1].name)
     back.add("Cast", to=TensorProto.FLOAT)
     if KINDS[model.kind].margins:
         sides, owners = comparisons(len(model.estimator.classes_))
@@ -125,14 +130,22 @@ def to_onnx(model: ClassicalModel, features: int) -> onnx.ModelProto:
     back.add("Mul", np.float32(model.sharpness))
     back.add("Softmax", axis=1)
     back.add("MatMul", model.placed)
-    nodes = [*front.ending_in(graph.input[0].name), *graph.node, *back.ending_in("probabilities")]
+    back.add("Max", np.float32(NEVER))
+    back.add("Log")
+    clipped = front.nodes[2]
+    front.ending_in(graph.input[0].name)
+    named = helper.make_node("Identity", [clipped.output[0]], ["embedding"])
+    nodes = [*front.nodes, named, *graph.node, *back.ending_in("logits")]
     constants = [*front.constants, *graph.initializer, *back.constants]
     # Shapes that skl2onnx noted are left out: of an SVM's margins it expects one for each class.
     whole = helper.make_graph(
         nodes,
         "classical",
         [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", features])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", len(model.class_names)])],
+        [
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(model.class_names)]),
+            helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", features]),
+        ],
         constants,
     )
     opsets = [helper.make_opsetid(domain, version) for domain, version in _OPSETS.items()]
@@ -175,33 +188,9 @@ def _without_bools(scope: Any, operator: Any, container: Any) -> None:
     container.add_node = add_node
 
 
-class _Chain:
-    """Nodes one after the other, each with constants beside the output of the one before."""
-
-    def __init__(self, name: str, start: str) -> None:
-        self.name, self.last = name, start
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-
-    def add(self, operator: str, *constants: Any, **attributes: Any) -> None:
-        """Add an operator that takes the last output and some constants."""
-        output = f"{self.name}_{len(self.nodes)}"
-        names = [f"{output}_{place}" for place in range(len(constants))]
-        self.constants += [
-            numpy_helper.from_array(np.asarray(value), name) for value, name in zip(constants, names, strict=True)
-        ]
-        self.nodes.append(helper.make_node(operator, [self.last, *names], [output], name=output, **attributes))
-        self.last = output
-
-    def ending_in(self, name: str) -> list[onnx.NodeProto]:
-        """The nodes, the last one's output renamed."""
-        self.nodes[-1].output[0] = name
-        return self.nodes
-
-
 def _difference(model: ClassicalModel, file: Model, pictures: Images, held_out: Floats) -> float:
     describe = feature_set(model.features)
-    largest = float(np.abs(file.probabilities(held_out) - model.probabilities(held_out)).max(initial=0.0))
+    largest = float(np.abs(file.run(held_out).probabilities - model.probabilities(held_out)).max(initial=0.0))
     for batch in (1, 7, 64):
         images = pictures[np.arange(batch) % len(pictures)]
         expected = model.probabilities(describe(images))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -14,22 +15,23 @@ from safetensors.torch import load_file
 from torch import nn
 
 from hemascope.errors import InputError
-from hemascope.model import build_model
+from hemascope.model import Network, build_model
 from hemascope.run import Run, recipe_of
 
 
-class Views(nn.Module):
+class Views(Network):
     """Pictures (n, 3, h, h) -> the logarithm of the mean probabilities over poses of a square: (n, classes).
 
     views: 1 (as it is), 2 (and mirrored), 4 (mirrored along either axis or both) or 8 (those, transposed too): each
-    set is closed, so that none of its poses changes the answer. The poses go through the network as one batch.
+    set is closed, so that none of its poses changes the answer. The poses go through the network as one batch. The
+    embedding is the mean of theirs.
     """
 
-    def __init__(self, network: nn.Module, views: int) -> None:
+    def __init__(self, network: Network, views: int) -> None:
         super().__init__()
         self.network, self.views = network, views
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+    def described(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         poses = pictures
         if self.views >= 2:
             poses = torch.cat([poses, poses.flip(3)])
@@ -37,31 +39,40 @@ class Views(nn.Module):
             poses = torch.cat([poses, poses.flip(2)])
         if self.views >= 8:
             poses = torch.cat([poses, poses.transpose(2, 3)])
-        logits: torch.Tensor = self.network(poses)
-        return _log_mean(logits.float().log_softmax(1).reshape(self.views, -1, logits.shape[1]))
+        logits, embedding = self.network.described(poses)
+        told = _log_mean(logits.float().log_softmax(1).reshape(self.views, -1, logits.shape[1]))
+        return told, embedding.float().reshape(self.views, -1, embedding.shape[1]).mean(0)
 
 
-class Ensemble(nn.Module):
-    """Pictures (n, 3, h, w) -> the logarithm of the mean probabilities of several networks: (n, classes)."""
+class Ensemble(Network):
+    """Pictures (n, 3, h, w) -> the logarithm of the mean probabilities of several networks: (n, classes).
 
-    def __init__(self, members: Sequence[nn.Module]) -> None:
+    The embedding is theirs side by side.
+    """
+
+    def __init__(self, members: Sequence[Network]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        return _log_mean(torch.stack([member(pictures).float().log_softmax(1) for member in self.members]))
+    def described(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits, embeddings = zip(*(member.described(pictures) for member in self._members()), strict=True)
+        told = _log_mean(torch.stack([one.float().log_softmax(1) for one in logits]))
+        return told, torch.cat([one.float() for one in embeddings], dim=1)
+
+    def _members(self) -> Iterator[Network]:
+        yield from cast("Iterable[Network]", self.members)
 
 
 def _log_mean(log_probabilities: torch.Tensor) -> torch.Tensor:
     return log_probabilities.logsumexp(0) - math.log(len(log_probabilities))
 
 
-def with_views(network: nn.Module, views: int) -> nn.Module:
+def with_views(network: Network, views: int) -> Network:
     """The network, averaged over so many poses of a picture."""
     return network if views == 1 else Views(network, views)
 
 
-def load_network(run: Run) -> tuple[nn.Module, tuple[str, ...], str]:
+def load_network(run: Run) -> tuple[Network, tuple[str, ...], str]:
     """The trained network of a run with its views, its class names, and where its first weights came from.
 
     Raises InputError when the folder holds no finished training, or one of a model that is no network.
@@ -76,7 +87,7 @@ def load_network(run: Run) -> tuple[nn.Module, tuple[str, ...], str]:
     described = json.loads((run.model / "model.json").read_text(encoding="utf-8"))
     names = tuple(described["class_names"])
     single = recipe.model_copy(update={"pretrained": "none"})
-    network: nn.Module
+    network: Network
     if recipe.members == 1:
         network = build_model(single, names)[0]
     elif isinstance(recipe.members, int):

@@ -38,7 +38,18 @@ class Weights:
         return self.origin == "random"
 
 
-class CellClassifier(nn.Module):
+class Network(nn.Module):
+    """Pictures (n, 3, h, w), 0 to 255 -> logits float (n, classes), and the embedding that they were made of."""
+
+    def described(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The logits (n, classes) and the embedding (n, d) of pictures."""
+        raise NotImplementedError
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return self.described(pictures)[0]
+
+
+class CellClassifier(Network):
     """uint8 (or 0..255 float) pictures (n, 3, h, w) -> logits float (n, classes).
 
     Pictures of another size than the network's are resized as everywhere in hemascope, then scaled and normalised:
@@ -61,9 +72,9 @@ class CellClassifier(nn.Module):
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[None, :, None, None] * 255, persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD)[None, :, None, None] * 255, persistent=False)
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.head(self.embedding(pictures))
-        return logits
+    def described(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        embedding = self.embedding(pictures)
+        return self.head(embedding), embedding
 
     def embedding(self, pictures: torch.Tensor) -> torch.Tensor:
         """What the head sees of pictures, taken as by `forward`: float (n, features)."""
@@ -125,29 +136,57 @@ class NeighbourVote(nn.Module):
         super()._load_from_state_dict(state, prefix, *further)
 
 
-class Constant(nn.Module):
+class Constant(Network):
     """The baseline in the place of a backbone: logits that do not depend on the picture."""
 
     def __init__(self, logits: NDArray[np.float32]) -> None:
         super().__init__()
         self.logits = nn.Parameter(torch.from_numpy(logits), requires_grad=False)
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        # The sum keeps the picture in the graph, so that an exported file takes the same input as any other.
-        nothing = pictures.float().sum(dim=(1, 2, 3), keepdim=True)[:, :, 0, 0] * 0
-        return nothing + self.logits[None, :]
+    def described(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        # The mean colour keeps the picture in the graph, so that an exported file takes the same input as any other.
+        colour = pictures.float().mean(dim=(2, 3))
+        return colour[:, :1] * 0 + self.logits[None, :], colour
 
 
-class Deployed(nn.Module):
-    """What users of a model call: uint8 images (n, h, w, 3) -> probabilities float (n, classes)."""
+class Body(nn.Module):
+    """What is exported of a network: uint8 images (n, height, width, 3) -> logits (n, classes) and embedding (n, d).
 
-    def __init__(self, network: nn.Module) -> None:
+    The images may have any size: the central square is cut, brought to the size that the network was trained on and
+    rounded, as `hemascope.resize` does it, within the graph.
+    """
+
+    def __init__(self, network: Network, picture_size: int) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.picture_size = network, picture_size
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.network(images.permute(0, 3, 1, 2))
-        return logits.float().softmax(dim=1)
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits, embedding = self.network.described(fitted(images, self.picture_size))
+        return logits.float(), embedding.float()
+
+
+def fitted(images: torch.Tensor, size: int) -> torch.Tensor:
+    """The central squares of images uint8 (n, height, width, 3), at a size: float (n, 3, size, size), whole numbers."""
+    height, width = images.shape[1], images.shape[2]
+    side = torch.sym_min(height, width)
+    square = images.narrow(1, (height - side) // 2, side).narrow(2, (width - side) // 2, side)
+    weights = _traced_weights(side, size)
+    picture = square.permute(0, 3, 1, 2).float()
+    narrow = (picture @ weights.T).clamp(0, 255)
+    return torch.floor((weights @ narrow).clamp(0, 255) + 0.5)
+
+
+def _traced_weights(source: int | torch.SymInt, target: int) -> torch.Tensor:
+    """`hemascope.resize.resize_weights` for a side that is known only when the graph runs: (target, source)."""
+    scale: Any = torch.sym_float(source) / target
+    stretch: Any = torch.sym_max(scale, 1.0)
+    pixels = torch.arange(source, dtype=torch.float64) + 0.5
+    centres = (torch.arange(target, dtype=torch.float64) + 0.5) * scale
+    distance = ((pixels[None, :] - centres[:, None]) / stretch).abs()
+    near = (1.5 * distance - 2.5) * distance * distance + 1.0
+    far = ((-0.5 * distance + 2.5) * distance - 4.0) * distance + 2.0
+    weights = torch.where(distance < 1, near, torch.where(distance < 2, far, torch.zeros_like(distance)))
+    return (weights / weights.sum(1, keepdim=True)).float()
 
 
 def build_model(recipe: Recipe, class_names: Sequence[str]) -> tuple[CellClassifier, Weights]:

@@ -5,26 +5,40 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hemascope.data import Images
 from hemascope.errors import InputError
-from hemascope.features import SIDE, feature_set
+from hemascope.features import feature_set
 from hemascope.models import model_folder
-from hemascope.resize import resize
 
 BATCH = 64
 PURPOSE = "Research only, not a medical device."
 
 
+class Answers(NamedTuple):
+    """What a model says of n pictures.
+
+    probabilities: float32 (n, classes), calibrated. outlier_score: float32 (n,), the higher the stranger. embedding:
+    float32 (n, d). heatmap: float32 (n, h, w), in [0, 1], where in the picture the answer comes from; None unless it
+    was asked for.
+    """
+
+    probabilities: NDArray[np.float32]
+    outlier_score: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+    heatmap: NDArray[np.float32] | None = None
+
+
 class Model:
     """An exported classifier.
 
-    class_names: the classes, in the order of the probabilities. image_size: the side of the pictures that the file
-    takes; others are resized to it. metadata: what the file says of itself (recipe, version, purpose).
+    class_names: the classes, in the order of the probabilities. image_size: the side of the pictures that trained it;
+    pictures of any other size are brought to it within the file. metadata: what the file says of itself. trust: when
+    its answers should be believed. explains: whether the file gives heat maps.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,24 +60,44 @@ class Model:
                 f"{path}: names no classes, so hemascope did not export it; give a run folder or its model.onnx."
             )
         self.class_names: tuple[str, ...] = tuple(json.loads(self.metadata["class_names"]))
-        entry = self._session.get_inputs()[0]
-        self._input = entry.name
+        self.image_size = int(self.metadata["picture_size"])
+        self.explains = any(output.name == "heatmap" for output in self._session.get_outputs())
+        self._input = self._session.get_inputs()[0].name
         self._describe = _features_of(self.metadata)
-        self.image_size = int(entry.shape[1]) if self._describe is None else SIDE
 
     def predict(self, images: Images) -> NDArray[np.float32]:
-        """The probabilities of uint8 (n, height, width, 3): float32 (n, classes)."""
-        if images.shape[1:3] != (self.image_size, self.image_size):
-            images = resize(images, self.image_size)
-        return self.probabilities(images if self._describe is None else self._describe(images))
+        """The probabilities of uint8 (n, height, width, 3), of any size: float32 (n, classes)."""
+        return self.answers(images).probabilities
 
-    def probabilities(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
-        """What the file gives for what it takes: pictures of its own size, or the features of a classical model."""
+    def answers(self, images: Images, heatmap: bool = False) -> Answers:
+        """What the model says of uint8 (n, height, width, 3), of any size; heatmap: whether to give it, too.
+
+        Raises InputError when a heat map is asked of a file that gives none.
+        """
+        if heatmap and not self.explains:
+            raise InputError(f"{self.path}: gives no heat maps; export the run again with --heatmap.")
+        return self.run(images if self._describe is None else self._describe(images), heatmap)
+
+    def run(self, inputs: NDArray[Any], heatmap: bool = False) -> Answers:
+        """The same of what the file itself takes: pictures, or the features of a classical model."""
+        names = ["probabilities", "outlier_score", "embedding", *(["heatmap"] if heatmap else [])]
+        # What no one asks for is not computed.
+        only = self._only_what_is_asked()
+        # Without pictures, one that is black tells the shapes.
+        rows, inputs = len(inputs), inputs if len(inputs) else np.zeros((1, *inputs.shape[1:]), inputs.dtype)
         parts = [
-            self._session.run(None, {self._input: np.ascontiguousarray(inputs[start : start + BATCH])})[0]
+            self._session.run(names, {self._input: np.ascontiguousarray(inputs[start : start + BATCH])}, only)
             for start in range(0, len(inputs), BATCH)
         ]
-        return np.concatenate(parts) if parts else np.zeros((0, len(self.class_names)), np.float32)
+        return Answers(*(np.concatenate(part)[:rows] for part in zip(*parts, strict=True)))
+
+    @staticmethod
+    def _only_what_is_asked() -> Any:
+        import onnxruntime
+
+        options = onnxruntime.RunOptions()
+        options.only_execute_path_to_fetches = True
+        return options
 
 
 def _features_of(metadata: Mapping[str, str]) -> Callable[[Images], NDArray[np.float32]] | None:

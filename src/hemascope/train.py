@@ -28,7 +28,7 @@ from hemascope.devices import any_process, build_fabric, reduced
 from hemascope.errors import InputError
 from hemascope.files import replacing
 from hemascope.loss import balanced_weights
-from hemascope.model import CellClassifier, Constant, NeighbourVote, Weights, build_model
+from hemascope.model import CellClassifier, Constant, NeighbourVote, Network, Weights, build_model
 from hemascope.optimization import Optimizer, build_optimizer, rate_share
 from hemascope.progress import Progress, clock
 from hemascope.recipe import Recipe, Stage
@@ -63,7 +63,7 @@ class Options:
 class Trained:
     """A trained network with its best weights restored, and how it came about."""
 
-    network: nn.Module
+    network: Network
     class_names: tuple[str, ...]
     weights: Weights
     history: list[dict[str, Any]]

@@ -1,0 +1,78 @@
+"""The end of a model's graph, the same for every kind: logits and embedding -> calibrated probabilities, outlier score.
+
+What stands before it, the body, comes from torch or from scikit-learn. The tail is written in ONNX by hand, so that it
+can be put on, taken off and replaced without either of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import ArrayLike
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET = 18
+
+
+class Chain:
+    """Nodes one after the other, each with constants beside the output of the one before."""
+
+    def __init__(self, name: str, start: str) -> None:
+        self.name, self.last = name, start
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def add(self, operator: str, *beside: ArrayLike | str, **attributes: Any) -> str:
+        """Add an operator that takes the last output and some constants, or other values by their names.
+
+        Returns the name of its output.
+        """
+        output = f"{self.name}_{len(self.nodes)}"
+        names = []
+        for place, value in enumerate(beside):
+            if isinstance(value, str):
+                names.append(value)
+                continue
+            names.append(f"{output}_{place}")
+            self.constants.append(numpy_helper.from_array(np.asarray(value), names[-1]))
+        self.nodes.append(helper.make_node(operator, [self.last, *names], [output], name=output, **attributes))
+        self.last = output
+        return output
+
+    def ending_in(self, name: str) -> list[onnx.NodeProto]:
+        """The nodes, the last one's output renamed."""
+        self.nodes[-1].output[0] = name
+        return self.nodes
+
+
+def with_tail(body: onnx.ModelProto, classes: int, metadata: Mapping[str, str]) -> onnx.ModelProto:
+    """A body, from its inputs to "logits" (batch, classes) and "embedding" (batch, d), with the tail behind it.
+
+    Outputs, in this order: "probabilities" (batch, classes), "outlier_score" (batch,), "embedding", and "heatmap" where
+    the body gives one; all float32. metadata: what the file says of itself. The body is not changed.
+    """
+    whole = onnx.ModelProto()
+    whole.CopyFrom(body)
+    graph = whole.graph
+    given = {value.name: value for value in graph.output}
+    probabilities = Chain("calibrated", "logits")
+    probabilities.add("Softmax", axis=1)
+    energy = Chain("energy", "logits")
+    energy.add("ReduceLogSumExp", np.array([1], np.int64), keepdims=0)
+    energy.add("Neg")
+    for chain, name in ((probabilities, "probabilities"), (energy, "outlier_score")):
+        graph.node.extend(chain.ending_in(name))
+        graph.initializer.extend(chain.constants)
+    outputs = [
+        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", classes]),
+        helper.make_tensor_value_info("outlier_score", TensorProto.FLOAT, ["batch"]),
+        given["embedding"],
+        *([given["heatmap"]] if "heatmap" in given else []),
+    ]
+    del graph.output[:]
+    graph.output.extend(outputs)
+    helper.set_model_props(whole, dict(metadata))
+    return whole
