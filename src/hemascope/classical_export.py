@@ -29,7 +29,7 @@ from hemascope.files import replacing, write_json
 from hemascope.recipe import Recipe
 from hemascope.run import Run
 from hemascope.runtime import PURPOSE, Model
-from hemascope.tail import OPSET, Chain, with_tail
+from hemascope.tail import OPSET, Nodes, with_tail
 from hemascope.version import __version__
 
 TOLERANCE = 1e-3
@@ -106,36 +106,29 @@ def to_onnx(model: ClassicalModel, features: int) -> onnx.ModelProto:
     axes = model.standardise.axes
     proto = _estimator(model, features if axes is None else axes.shape[1])
     graph = proto.graph
-    front = Chain("standardised", "features")
-    front.add("Sub", model.standardise.mean)
-    front.add("Mul", model.standardise.inverse)
-    front.add("Clip", np.float32(-LIMIT), np.float32(LIMIT))
+    front = Nodes("standardised")
+    level = front.add("Mul", front.add("Sub", "features", model.standardise.mean), model.standardise.inverse)
+    level = front.add("Clip", level, np.float32(-LIMIT), np.float32(LIMIT))
+    front.end(level, "embedding")
     if axes is not None:
-        front.add("Cast", to=TensorProto.DOUBLE)
-        front.add("MatMul", axes)
-    back = Chain("scored", graph.output[1].name)
-    back.add("Cast", to=TensorProto.FLOAT)
+        level = front.add("MatMul", front.add("Cast", level, to=TensorProto.DOUBLE), axes)
+    front.end(level, graph.input[0].name)
+    back = Nodes("scored")
+    score = back.add("Cast", graph.output[1].name, to=TensorProto.FLOAT)
     if KINDS[model.kind].margins:
         sides, owners = comparisons(len(model.estimator.classes_))
         # Of two classes, the converter gives both sides already.
         if len(sides) > 1:
-            back.add("MatMul", sides.astype(np.float32))
+            score = back.add("MatMul", score, sides.astype(np.float32))
         # The logarithm of the logistic function.
-        back.add("Mul", np.float32(-STEEPNESS))
-        back.add("Softplus")
-        back.add("MatMul", -owners.astype(np.float32))
+        score = back.add("Softplus", back.add("Mul", score, np.float32(-STEEPNESS)))
+        score = back.add("MatMul", score, -owners.astype(np.float32))
     else:
-        back.add("Max", np.float32(LEAST))
-        back.add("Log")
-    back.add("Mul", np.float32(model.sharpness))
-    back.add("Softmax", axis=1)
-    back.add("MatMul", model.placed)
-    back.add("Max", np.float32(NEVER))
-    back.add("Log")
-    clipped = front.nodes[2]
-    front.ending_in(graph.input[0].name)
-    named = helper.make_node("Identity", [clipped.output[0]], ["embedding"])
-    nodes = [*front.nodes, named, *graph.node, *back.ending_in("logits")]
+        score = back.add("Log", back.add("Max", score, np.float32(LEAST)))
+    share = back.add("Softmax", back.add("Mul", score, np.float32(model.sharpness)), axis=1)
+    placed = back.add("MatMul", share, model.placed)
+    back.end(back.add("Log", back.add("Max", placed, np.float32(NEVER))), "logits")
+    nodes = [*front.nodes, *graph.node, *back.nodes]
     constants = [*front.constants, *graph.initializer, *back.constants]
     # Shapes that skl2onnx noted are left out: of an SVM's margins it expects one for each class.
     whole = helper.make_graph(

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hemascope.colour import Colours
 from hemascope.data import Images
 from hemascope.errors import InputError
 from hemascope.features import feature_set
@@ -37,8 +38,8 @@ class Model:
     """An exported classifier.
 
     class_names: the classes, in the order of the probabilities. image_size: the side of the pictures that trained it;
-    pictures of any other size are brought to it within the file. metadata: what the file says of itself. trust: when
-    its answers should be believed. explains: whether the file gives heat maps.
+    pictures of any other size are brought to it within the file. colours: how those pictures are coloured, where the
+    file says it. metadata: all that it says of itself. explains: whether the file gives heat maps.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,6 +62,7 @@ class Model:
             )
         self.class_names: tuple[str, ...] = tuple(json.loads(self.metadata["class_names"]))
         self.image_size = int(self.metadata["picture_size"])
+        self.colours = Colours.from_json(json.loads(self.metadata["colours"])) if "colours" in self.metadata else None
         self.explains = any(output.name == "heatmap" for output in self._session.get_outputs())
         self._input = self._session.get_inputs()[0].name
         self._describe = _features_of(self.metadata)

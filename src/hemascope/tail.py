@@ -17,35 +17,30 @@ from onnx import TensorProto, helper, numpy_helper
 OPSET = 18
 
 
-class Chain:
-    """Nodes one after the other, each with constants beside the output of the one before."""
+class Nodes:
+    """Nodes that are being written, and their constants. All their names begin with `name`."""
 
-    def __init__(self, name: str, start: str) -> None:
-        self.name, self.last = name, start
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
-    def add(self, operator: str, *beside: ArrayLike | str, **attributes: Any) -> str:
-        """Add an operator that takes the last output and some constants, or other values by their names.
-
-        Returns the name of its output.
-        """
+    def add(self, operator: str, *inputs: str | ArrayLike, **attributes: Any) -> str:
+        """Add an operator on values by their names ("" where it takes none) and constants; the name of its output."""
         output = f"{self.name}_{len(self.nodes)}"
         names = []
-        for place, value in enumerate(beside):
+        for place, value in enumerate(inputs):
             if isinstance(value, str):
                 names.append(value)
                 continue
             names.append(f"{output}_{place}")
             self.constants.append(numpy_helper.from_array(np.asarray(value), names[-1]))
-        self.nodes.append(helper.make_node(operator, [self.last, *names], [output], name=output, **attributes))
-        self.last = output
+        self.nodes.append(helper.make_node(operator, names, [output], name=output, **attributes))
         return output
 
-    def ending_in(self, name: str) -> list[onnx.NodeProto]:
-        """The nodes, the last one's output renamed."""
-        self.nodes[-1].output[0] = name
-        return self.nodes
+    def end(self, value: str, name: str) -> None:
+        """Give a value the name by which others look for it."""
+        self.nodes.append(helper.make_node("Identity", [value], [name], name=f"{self.name}_{name}"))
 
 
 def with_tail(body: onnx.ModelProto, classes: int, metadata: Mapping[str, str]) -> onnx.ModelProto:
@@ -58,14 +53,12 @@ def with_tail(body: onnx.ModelProto, classes: int, metadata: Mapping[str, str]) 
     whole.CopyFrom(body)
     graph = whole.graph
     given = {value.name: value for value in graph.output}
-    probabilities = Chain("calibrated", "logits")
-    probabilities.add("Softmax", axis=1)
-    energy = Chain("energy", "logits")
-    energy.add("ReduceLogSumExp", np.array([1], np.int64), keepdims=0)
-    energy.add("Neg")
-    for chain, name in ((probabilities, "probabilities"), (energy, "outlier_score")):
-        graph.node.extend(chain.ending_in(name))
-        graph.initializer.extend(chain.constants)
+    nodes = Nodes("tail")
+    nodes.end(nodes.add("Softmax", "logits", axis=1), "probabilities")
+    energy = nodes.add("ReduceLogSumExp", "logits", np.array([1], np.int64), keepdims=0)
+    nodes.end(nodes.add("Neg", energy), "outlier_score")
+    graph.node.extend(nodes.nodes)
+    graph.initializer.extend(nodes.constants)
     outputs = [
         helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", classes]),
         helper.make_tensor_value_info("outlier_score", TensorProto.FLOAT, ["batch"]),
