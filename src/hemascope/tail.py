@@ -69,3 +69,36 @@ def with_tail(body: onnx.ModelProto, classes: int, metadata: Mapping[str, str]) 
     graph.output.extend(outputs)
     helper.set_model_props(whole, dict(metadata))
     return whole
+
+
+def with_head(model: onnx.ModelProto, own: float, weights: ArrayLike, bias: ArrayLike, least: float) -> onnx.ModelProto:
+    """A whole model with a further head behind it: probabilities = softmax(own * log q + embedding @ weights + bias).
+
+    q are its own probabilities, with `least` below and for the classes, at the end, that it does not know. weights:
+    (d, classes). bias: (classes,). The other outputs stay as they are.
+    """
+    whole = onnx.ModelProto()
+    whole.CopyFrom(model)
+    graph = whole.graph
+    before = "probabilities_before"
+    while any(before in node.output for node in graph.node):
+        before += "_before"
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for place, name in enumerate(names):
+                if name == "probabilities":
+                    names[place] = before
+    weight = np.asarray(weights, np.float32)
+    classes, known = weight.shape[1], graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    nodes = Nodes(f"head_{before}")
+    share = nodes.add("Max", before, np.float32(least))
+    if classes > known:
+        ends = np.array([0, 0, 0, classes - known], np.int64)
+        share = nodes.add("Pad", share, ends, np.float32(least))
+    told = nodes.add("Mul", nodes.add("Log", share), np.float32(own))
+    seen = nodes.add("Add", nodes.add("MatMul", "embedding", weight), np.asarray(bias, np.float32))
+    nodes.end(nodes.add("Softmax", nodes.add("Add", told, seen), axis=1), "probabilities")
+    graph.node.extend(nodes.nodes)
+    graph.initializer.extend(nodes.constants)
+    graph.output[0].CopyFrom(helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", classes]))
+    return whole
