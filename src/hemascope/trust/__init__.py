@@ -17,6 +17,17 @@ from hemascope.trust.conformal import (
     prediction_sets,
     rows_for,
 )
+from hemascope.trust.degradations import CLEAN, Degradation, degradations
+from hemascope.trust.estimate import (
+    AccuracyEstimate,
+    Estimate,
+    MeasuredBatch,
+    SpotCheck,
+    draw_spot_check,
+    fit_estimate,
+    measured_batch,
+    spot_check,
+)
 from hemascope.trust.rejection import (
     RejectRule,
     RiskCoverage,
@@ -27,16 +38,26 @@ from hemascope.trust.rejection import (
 )
 
 __all__ = [
+    "CLEAN",
+    "AccuracyEstimate",
     "Calibration",
     "ConformalSets",
     "Coverage",
     "CoverageTable",
+    "Degradation",
+    "Estimate",
+    "MeasuredBatch",
     "RejectRule",
     "Reliability",
     "RiskCoverage",
+    "SpotCheck",
     "coverage_table",
+    "degradations",
+    "draw_spot_check",
     "fit_calibration",
+    "fit_estimate",
     "fit_sets",
+    "measured_batch",
     "precision_at",
     "prediction_sets",
     "reject_rule",
@@ -45,5 +66,6 @@ __all__ = [
     "risk_coverage",
     "rows_for",
     "rows_needed",
+    "spot_check",
     "upper_bound",
 ]
