@@ -139,6 +139,33 @@ def test_expected_calibration_error_is_its_definition(bins: int) -> None:
     assert metrics.expected_calibration_error(probabilities, labels, bins) == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.parametrize(("bins", "decimals"), [(1, None), (7, None), (15, None), (15, 1), (500, None)])
+def test_adaptive_calibration_error_is_its_definition(bins: int, decimals: int | None) -> None:
+    probabilities, labels = made_up()
+    values = probabilities.astype(np.float64)
+    if decimals is not None:  # few different confidences, so that many rows are tied
+        top = values.max(1, keepdims=True).round(decimals).clip(0.2)
+        values = np.where(values == values.max(1, keepdims=True), top, (1 - top) / (CLASSES - 1))
+    confidence, right = values.max(1), (values.argmax(1) == labels).astype(float)
+    for level in set(confidence.tolist()):
+        tied = confidence == level
+        right[tied] = right[tied].mean()
+    order, total = sorted(range(len(labels)), key=lambda row: confidence[row]), 0.0
+    for part in np.array_split(order, bins):
+        total += abs(sum(confidence[row] - right[row] for row in part)) / len(labels)
+    found = metrics.adaptive_calibration_error(values, labels, bins)
+    assert found == pytest.approx(total, abs=1e-9)
+    turned = metrics.adaptive_calibration_error(values[::-1], labels[::-1], bins)
+    assert turned == pytest.approx(found, abs=1e-12)
+
+
+def test_adaptive_calibration_error_by_hand() -> None:
+    # Two bins of two rows: sure by 0.9 and 0.8, right once; sure by 0.7 and 0.6, both right.
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]])
+    found = metrics.adaptive_calibration_error(probabilities, [0, 0, 0, 1], bins=2)
+    assert found == pytest.approx((abs(1.7 - 1) + abs(1.3 - 2)) / 4)
+
+
 def test_calibration_worked_by_hand() -> None:
     # Sure by 0.9 and right once of twice; sure by 0.6 and right: gaps 0.4 and 0.4, in bins of two rows and one.
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6]])
@@ -283,7 +310,8 @@ def test_what_does_not_fit_is_refused(probabilities: NDArray[Any], labels: Any, 
 def test_scores_that_are_no_probabilities_are_refused_where_it_matters() -> None:
     logits = np.array([[2.0, -1.0], [0.5, 3.0]])
     assert metrics.accuracy(logits, [0, 1]) == 1
-    for metric in (metrics.expected_calibration_error, metrics.brier, metrics.negative_log_likelihood):
+    errors = (metrics.expected_calibration_error, metrics.adaptive_calibration_error)
+    for metric in (*errors, metrics.brier, metrics.negative_log_likelihood):
         with pytest.raises(ValueError, match="sum to 1"):
             metric(logits, [0, 1])
     with pytest.raises(ValueError, match="same length"):

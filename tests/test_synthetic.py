@@ -15,6 +15,8 @@ from sklearn.preprocessing import StandardScaler
 from hemascope.data.cells import Cells
 from hemascope.errors import InputError
 from hemascope.synthetic import CLASS_NAMES, draw_cells, planted
+from hemascope.synthetic.draws import Draws
+from hemascope.synthetic.smear import photograph_field
 
 # Mean red, green and blue of the first eight pictures of seed 0, as first drawn.
 FIRST_MEANS = [
@@ -149,3 +151,21 @@ def test_a_dirty_sample_differs_from_a_clean_one_only_where_it_is_planted_or_rel
 def test_what_cannot_be_drawn_is_refused_with_a_sentence(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         draw_cells(**arguments)
+
+
+def test_a_field_shows_red_cells_or_the_empty_slide_and_nothing_stained(sample: Cells) -> None:
+    empty = np.stack([photograph_field(Draws(3, row), 48, red_cells=False) for row in range(20)])
+    red = np.stack([photograph_field(Draws(3, row), 48, red_cells=True) for row in range(20)])
+    assert empty.shape == (20, 48, 48, 3)
+    np.testing.assert_array_equal(empty[4], photograph_field(Draws(3, 4), 48, red_cells=False))
+
+    def contrasts(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """How many grey levels the darkest red of each picture lies below its brightest."""
+        smooth = ndimage.uniform_filter(images[..., 0].astype(np.float64), (0, 5, 5))
+        return np.asarray(np.ptp(smooth.reshape(len(images), -1), axis=1))
+
+    cells = contrasts(np.asarray(sample.images[:40]))
+    assert contrasts(empty).max() < np.median(contrasts(red)) < np.median(cells) / 2
+    middles = red[:, 20:28, 20:28].reshape(20, -1, 3).mean(1)
+    grounds = np.percentile(red.reshape(20, -1, 3), 98, axis=1)
+    assert ((grounds - middles)[:, 1] > 20).any(), "red cells lie in the middle too"

@@ -30,6 +30,16 @@ def photograph_non_cell(draws: Draws, size: int) -> Images:
     return _pixels(draws.uniform(90, 160) + 48 * (lens @ blobs @ lens.T))
 
 
+def photograph_field(draws: Draws, size: int, *, red_cells: bool) -> Images:
+    """A picture of a slide without any of the eight cells, with or without red ones: uint8 (size, size, 3), RGB."""
+    scene = _slide(draws, grid(size))
+    if red_cells:
+        # The place kept free for a cell is moved out of sight, so that red cells may lie in the middle.
+        scene.centre = (-FIELD, -FIELD)
+        scene.density += _red_cells(scene, np.full_like(scene.grid.x, FIELD))
+    return _photograph(scene, size)
+
+
 def _slide(draws: Draws, on: Grid) -> Scene:
     """An empty slide, its stain stronger or weaker and bluer or redder than the usual, as slides are."""
     hue = math.exp(draws.bell(0.0, 0.36)) * np.exp([draws.bell(0.0, 0.22) for _ in range(3)])
