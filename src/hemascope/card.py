@@ -75,9 +75,9 @@ def model_card(
     """The card as Markdown, from the facts of a run.
 
     config, metrics, environment: what config.yaml, metrics.json and environment.json hold. split: id, label, split,
-    group and pixel_hash of each row that stayed. removed: id, label and verdict of each that went. Parts that are not at
-    hand are left off. metrics["trust"], where it is there: part -> its figures; a key 'sentence' or 'sentences' is told
-    as it stands.
+    group and pixel_hash of each row that stayed. removed: id, label and verdict of each that went. Parts that are not
+    at hand are left off. metrics["trust"], where it is there: part -> its figures; a key 'sentence' or 'sentences' is
+    told as it stands.
     """
     data, recipe = config.get("data") or {}, config.get("recipe") or {}
     shipped = split is not None and made_from_shipped_pictures(split)

@@ -138,7 +138,7 @@ def drift_sentences(table: pd.DataFrame) -> list[str]:
 
 
 def _shift(measure: Measure, values: Floats, classes: NDArray[np.int64]) -> _Shift:
-    from scipy.stats import binom, t
+    from scipy.stats import betabinom, t
 
     told = np.isfinite(values) & (measure.count[classes] > 0)
     values, classes = values[told], classes[told]
@@ -151,6 +151,8 @@ def _shift(measure: Measure, values: Floats, classes: NDArray[np.int64]) -> _Shi
     known = float((share**2 / np.maximum(measure.count, 1)).sum())
     error = np.sqrt(max(float(away.var(ddof=1)), 1e-12) / rows + known)
     effect = float(away.mean())
+    # So are the bounds of what is usual: what lies outside is then beta-binomial, exactly so for pictures of one class.
+    learnt = 1 / known + 1
     outside = (values < measure.low[classes]) | (values > measure.high[classes])
     return _Shift(
         rows,
@@ -159,7 +161,7 @@ def _shift(measure: Measure, values: Floats, classes: NDArray[np.int64]) -> _Shi
         effect,
         float(2 * t.sf(abs(effect) / error, rows - 1)),
         float(outside.mean()),
-        float(binom.sf(int(outside.sum()) - 1, rows, 1 - MIDDLE)),
+        float(betabinom.sf(int(outside.sum()) - 1, rows, (1 - MIDDLE) * learnt, MIDDLE * learnt)),
     )
 
 

@@ -173,13 +173,18 @@ def _measure(values: Floats, classes: NDArray[np.int64], class_count: int) -> Me
     away = values - mean[classes]
     tails = [(1 - MIDDLE) / 2, (1 + MIDDLE) / 2]
     deviation = np.full(class_count, away.std() if len(away) else 1.0)
-    low, high = np.repeat(np.quantile(away, tails)[:, None] if len(away) else np.zeros((2, 1)), class_count, 1)
+    low, high = np.repeat(_quantiles(away, tails)[:, None] if len(away) else np.zeros((2, 1)), class_count, 1)
     for place in np.flatnonzero(count >= FEW):
         own = away[classes == place]
         deviation[place] = own.std()
-        low[place], high[place] = np.quantile(own, tails)
+        low[place], high[place] = _quantiles(own, tails)
     # Where all training pictures agree to the last digit, anything else would lie infinitely far away.
     return Measure(mean, np.maximum(deviation, 1e-6), mean + low, mean + high, count)
+
+
+def _quantiles(values: Floats, shares: list[float]) -> Floats:
+    # So that a new value lies beyond each with the very probability that is asked for, however few there are.
+    return np.asarray(np.quantile(values, shares, method="weibull"))
 
 
 def _centres(embeddings: Floats, labels: NDArray[np.int64], class_count: int) -> tuple[Floats, Floats]:

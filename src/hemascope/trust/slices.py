@@ -68,7 +68,7 @@ def slices(
     sentence. Slices of the same rows stand once, under the simplest name. Raises InputError when lengths disagree.
     """
     import pandas as pd
-    from scipy.stats import hypergeom
+    from scipy.stats import false_discovery_control, hypergeom
 
     truth, answers = np.asarray(labels, np.int64), np.asarray(predicted, np.int64)
     names, rows = tuple(class_names), len(truth)
@@ -101,7 +101,7 @@ def slices(
                 "low": low,
                 "high": high,
                 "gap": overall - good / count,
-                "p": float(hypergeom.sf(count - good - 1, rows, wrong_rows, count)),
+                "p": min(1.0, float(hypergeom.sf(count - good - 1, rows, wrong_rows, count))),
                 "sentence": f"{words}: {good / count:.3f}, {low:.3f} to {high:.3f}, of {count:,}",
             }
         )
@@ -109,7 +109,7 @@ def slices(
         lines,
         columns=["slice", "class_name", "by", "rows", "right", "accuracy", "low", "high", "gap", "p", "sentence"],
     )
-    table.insert(10, "q", false_discovery_rates(table["p"].to_numpy(np.float64)))
+    table.insert(10, "q", false_discovery_control(table["p"].to_numpy(np.float64)))
     table.insert(11, "worse", (table["q"] < FALSE_SHARE) & (table["gap"] > 0))
     return table.sort_values(["worse", "accuracy", "p"], ascending=[False, True, True], ignore_index=True)
 
@@ -129,18 +129,6 @@ def slice_sentences(table: pd.DataFrame, most: int = 5) -> list[str]:
             f"None of {len(table):,} kinds of pictures is worse than the rest beyond chance, corrected for the search."
         ]
     return [str(row["sentence"]) for row in sorted(found, key=lambda row: float(row["accuracy"]))[:most]]
-
-
-def false_discovery_rates(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The smallest false discovery rate at which each test is called: float64 (n,). p: (n,), in any order.
-
-    Benjamini and Hochberg, 1995.
-    """
-    order = np.argsort(p, kind="stable")
-    scaled = p[order] * len(p) / np.arange(1, len(p) + 1)
-    found = np.empty(len(p))
-    found[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
-    return found
 
 
 def _within(row: pd.Series[Any], wider: pd.Series[Any]) -> bool:
