@@ -32,7 +32,7 @@ def test_the_run_folder_holds_all_that_is_needed_to_repeat_it(finished: Run) -> 
     names = {path.name for path in finished.folder.iterdir()}
     assert names >= {
         "config.yaml", "environment.json", "removed.csv", "split.csv", "history.csv", "metrics.json",
-        "predictions.parquet", "figures", "model", "report.html",
+        "predictions.parquet", "figures", "model", "report.html", "MODEL_CARD.md",
     }  # fmt: skip
     assert "checkpoint" not in names
     assert {path.name for path in finished.model.iterdir()} == {"model.onnx", "model.json", "weights.safetensors"}

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hemascope.audit.copies import copy_groups, leaks
 from hemascope.audit.near_copies import near_copies, near_copy_groups
 from hemascope.audit.shape import shape_of_set
+from hemascope.card import write_model_card
 from hemascope.clean import clean
 from hemascope.data import NO_GROUPS_NOTE, Cells, load, pixel_hashes
 from hemascope.drawing import draw_run
@@ -290,10 +291,10 @@ def score_run(
     stress: bool = False,
     say: Say = print,
 ) -> dict[str, Any]:
-    """Score a trained run on its validation rows, its test rows and a further file; write metrics, figures, report.
+    """Score a trained run on its validation rows, its test rows and a further file; write what the run folder tells.
 
-    The stress score is computed on both parts, with other corruptions on each; `stress` adds the whole stress test on
-    the test rows.
+    That is metrics, figures, report and the model's card. The stress score is computed on both parts, with other
+    corruptions on each; `stress` adds the whole stress test on the test rows.
     """
     model = load_model(run.folder)
     cells = prepared.cells
@@ -344,6 +345,7 @@ def score_run(
     write_json(run.metrics, metrics)
     draw_run(run, prepared, shown.scores, shown.predictions, shown_cells)
     write_report(run.folder)
+    write_model_card(run)
     say(f"report: {run.report}")
     return metrics
 

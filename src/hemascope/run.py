@@ -82,6 +82,10 @@ class Run:
         return self.folder / "report.html"
 
     @property
+    def card(self) -> Path:
+        return self.folder / "MODEL_CARD.md"
+
+    @property
     def trained(self) -> bool:
         """Whether the training has ended and its model stands in the folder."""
         return (self.model / "model.json").is_file()
