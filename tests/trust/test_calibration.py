@@ -101,6 +101,44 @@ def test_probabilities_sum_to_one_and_do_not_mind_a_shift() -> None:
     assert found.min() > 0
 
 
+def test_the_formula_is_one_that_onnx_holds() -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    onnx = pytest.importorskip("onnx")
+    make, number = onnx.helper, onnx.numpy_helper.from_array
+    logits = (np.random.default_rng(1).normal(size=(200, CLASSES)) * 4).astype(np.float32)
+    for calibration in (Calibration(0.05, WEIGHTS, 0.8, PRIOR), Calibration(0.0, None, 1.6, PRIOR)):
+        constants = {
+            "weights": calibration.inverse_weights.astype(np.float32),
+            "axis": np.array([1]),
+            "smoothing": np.float32(calibration.smoothing / CLASSES),
+            "kept": np.float32(1 - calibration.smoothing),
+            "least": np.float32(calibration.least),
+            "temperature": np.float32(calibration.temperature),
+        }
+        nodes = [
+            make.make_node("Softmax", ["logits"], ["a"], axis=1),
+            make.make_node("Mul", ["a", "weights"], ["b"]),
+            make.make_node("ReduceSum", ["b", "axis"], ["c"]),
+            make.make_node("Div", ["b", "c"], ["d"]),
+            make.make_node("Sub", ["d", "smoothing"], ["e"]),
+            make.make_node("Div", ["e", "kept"], ["f"]),
+            make.make_node("Max", ["f", "least"], ["g"]),
+            make.make_node("Log", ["g"], ["h"]),
+            make.make_node("Div", ["h", "temperature"], ["i"]),
+            make.make_node("Softmax", ["i"], ["probabilities"], axis=1),
+        ]
+        shape = [None, CLASSES]
+        ends = [
+            make.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in ("logits", "probabilities")
+        ]
+        held = [number(np.asarray(value), name) for name, value in constants.items()]
+        graph = make.make_graph(nodes, "calibration", ends[:1], ends[1:], held)
+        model = make.make_model(graph, opset_imports=[make.make_opsetid("", 18)], ir_version=9)
+        session = onnxruntime.InferenceSession(model.SerializeToString())
+        found = session.run(None, {"logits": logits})[0]
+        np.testing.assert_allclose(found, calibration.probabilities(logits), atol=2e-5)
+
+
 def test_a_class_that_no_row_trained_gets_nothing() -> None:
     calibration = Calibration(0.0, (1.0, 1.0, 0.0), 1.0, (0.5, 0.5, 0.0))
     found = calibration.probabilities(np.array([[1.0, 2.0, 3.0], [0.0, 0.0, 900.0]]))

@@ -76,8 +76,9 @@ class AccuracyEstimate:
         """The accuracy of a batch, if it is one of degraded pictures from the laboratory that the model learnt from.
 
         probabilities: (n, classes) float, calibrated. The interval holds the sampling of n rows and what the line gets
-        wrong for families of degradation that it was not fitted on. It says nothing of other stains, cell types that
-        the model does not know, or wrong labels: for those only `spot_check` does. Raises InputError without rows.
+        wrong for families of degradation that it was not fitted on, as far as those are like the fitted ones: where the
+        network is surer of itself than under any of them, the truth lies below. It says nothing of other stains, cell
+        types that the model does not know, or wrong labels; a `spot_check` does. Raises InputError without rows.
         """
         values = checked_probabilities(probabilities)
         if not len(values):
@@ -113,10 +114,10 @@ def fit_estimate(batches: Sequence[MeasuredBatch]) -> AccuracyEstimate:
     batches: clean calibration rows, and the same under many degradations. The line is that of least squares, a batch
     weighing as much as it has rows. For the spread each batch is estimated from those that share no family with it,
     and it is the least with which 95 % of them lie in their intervals: batches degraded in a way that was not fitted.
-    Mean confidence alone, average thresholded confidence (Garg et al., Leveraging Unlabeled Data to Predict
-    Out-of-Distribution Performance, 2022), difference of confidences (Guillory et al., Predicting with Confidence on
-    Unseen Distributions, 2021) and isotonic regression were tried and are no better, as bench/trust_calibration.py
-    tells.
+    Of what else was tried none is nearer over all batches (bench/trust_calibration.py): mean confidence alone, average
+    thresholded confidence (Garg et al., Leveraging Unlabeled Data to Predict Out-of-Distribution Performance, 2022),
+    difference of confidences (Guillory et al., Predicting with Confidence on Unseen Distributions, 2021), isotonic
+    regression.
 
     Raises InputError when the batches are too few or too alike for a line, or accuracy does not rise with confidence.
     """
