@@ -46,7 +46,7 @@ def main() -> int:
         clock, processor = time.perf_counter() - clock, time.process_time() - processor
         with tempfile.TemporaryDirectory() as temporary:
             path = Path(temporary) / "model.onnx"
-            export_classical(fitted.model, path, images[:64], fitted.held_out, {})
+            export_classical(fitted.model, path, cells, fitted.held_out, {})
             start = time.process_time()
             right = accuracy(Model(path), validation, images)
             each = 1000 * (time.process_time() - start) / len(images)

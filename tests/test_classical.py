@@ -16,7 +16,7 @@ from scipy.special import log_expit
 
 from hemascope import classical_export
 from hemascope.classical import KINDS, Fitted, comparisons, describe, fit_classical, fitted_sharpness
-from hemascope.classical_export import TOLERANCE, export_classical
+from hemascope.classical_export import NEVER, TOLERANCE, export_classical
 from hemascope.data import Cells
 from hemascope.errors import InputError
 from hemascope.pipeline import train
@@ -57,7 +57,7 @@ def test_every_kind_learns_and_its_file_gives_what_it_gives(kind: str, divided: 
     fitted = fit_classical(divided, recipe(kind), say=quiet)
     path, others = tmp_path / "model.onnx", held_out(divided)
     images = np.asarray(others.images[:])
-    difference, numbers = export_classical(fitted.model, path, images, fitted.held_out, {"recipe": kind})
+    difference, numbers, trust = export_classical(fitted.model, path, divided, fitted.held_out, {"recipe": kind})
     assert difference <= TOLERANCE
     assert numbers > 100
     model = Model(path)
@@ -67,7 +67,8 @@ def test_every_kind_learns_and_its_file_gives_what_it_gives(kind: str, divided: 
     probabilities = model.predict(images)
     assert probabilities.dtype == np.float32
     assert probabilities.sum(1) == pytest.approx(1, abs=1e-5)
-    np.testing.assert_allclose(probabilities, fitted.model.probabilities(describe(others)), atol=TOLERANCE)
+    told = trust.calibration.probabilities(np.log(np.maximum(fitted.model.probabilities(describe(others)), NEVER)))
+    np.testing.assert_allclose(probabilities, told, atol=TOLERANCE)
     assert (probabilities.argmax(1) == others.labels).mean() > 0.6
     assert set(fitted.chosen) == set(KINDS[f"classical/{kind}"].grid[0])
     assert len(fitted.tried) == len(KINDS[f"classical/{kind}"].grid)
@@ -84,7 +85,7 @@ def test_two_classes_and_one_that_training_lacks(kind: str, tmp_path: Path) -> N
     lacking = some.take((some.labels != 1) | (some.split == "validation"))
     fitted = fit_classical(lacking, recipe(kind), say=quiet)
     images = np.asarray(lacking.in_split("test").images[:])
-    export_classical(fitted.model, tmp_path / "model.onnx", images, fitted.held_out, {})
+    export_classical(fitted.model, tmp_path / "model.onnx", lacking, fitted.held_out, {})
     probabilities = Model(tmp_path / "model.onnx").predict(images)
     assert probabilities.shape == (len(images), 3)
     assert (probabilities[:, 1] < 1e-30).all()
@@ -150,15 +151,14 @@ def test_a_file_that_differs_is_not_kept(
     divided: Cells, neighbours: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(classical_export, "TOLERANCE", -1.0)
-    images = np.asarray(divided.images[:4])
     with pytest.raises(InputError, match="differs from the model"):
-        export_classical(neighbours.model, tmp_path / "model.onnx", images, neighbours.held_out, {})
+        export_classical(neighbours.model, tmp_path / "model.onnx", divided, neighbours.held_out, {})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_features_that_this_version_lacks_are_refused(divided: Cells, neighbours: Fitted, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
-    export_classical(neighbours.model, path, np.asarray(divided.images[:4]), neighbours.held_out, {})
+    export_classical(neighbours.model, path, divided, neighbours.held_out, {})
     file = onnx.load(path)
     next(entry for entry in file.metadata_props if entry.key == "features").value = "cell-99"
     onnx.save(file, path)

@@ -18,6 +18,7 @@ from hemascope.pipeline import train
 from hemascope.recipe import Recipe
 from hemascope.run import Run
 from hemascope.runtime import Model, load_model
+from hemascope.split import split
 
 Tiny = Callable[..., Recipe]
 CLASSES = ("basophil", "eosinophil", "monocyte")
@@ -45,6 +46,12 @@ def answers(network: Network, images: np.ndarray) -> np.ndarray:
     return found
 
 
+def calibrated(run: Run, probabilities: np.ndarray) -> np.ndarray:
+    trust = load_model(run.folder).trust
+    assert trust is not None
+    return trust.calibration.probabilities(np.log(probabilities))
+
+
 @pytest.mark.parametrize("views", [2, 4, 8])
 def test_views_average_probabilities_and_no_pose_of_theirs_changes_the_answer(
     views: int, tiny: Tiny, drawn: Cells
@@ -65,12 +72,14 @@ def test_views_average_probabilities_and_no_pose_of_theirs_changes_the_answer(
 
 
 def test_views_stand_in_the_exported_graph(tiny: Tiny, drawn: Cells, tmp_path: Path) -> None:
+    cells = split(drawn.take(drawn.labels < 3).with_classes(drawn.class_names[:3]), seed=0)
     network, images = network_of(tiny()), np.asarray(drawn.images[:9])
-    export_onnx(Views(network, 8), tmp_path / "model.onnx", CLASSES, images, {})
+    _, trust = export_onnx(Views(network, 8), tmp_path / "model.onnx", cells, {})
     exported = Model(tmp_path / "model.onnx")
     turned = np.ascontiguousarray(images[:, ::-1].transpose(0, 2, 1, 3))
     assert np.abs(exported.predict(images) - exported.predict(turned)).max() < 1e-5
-    assert np.abs(exported.predict(images) - answers(Views(network, 8), images)).max() < 1e-5
+    told = trust.calibration.probabilities(np.log(answers(Views(network, 8), images)))
+    assert np.abs(exported.predict(images) - told).max() < 1e-5
 
 
 def test_an_ensemble_averages_probabilities_even_of_the_surest(drawn: Cells) -> None:
@@ -106,9 +115,12 @@ def ensembles(tmp_path_factory: pytest.TempPathFactory, dirty: Cells, tiny: Tiny
 
 def test_members_are_the_runs_of_their_seeds_averaged_in_one_file(ensembles: dict[str, Run], dirty: Cells) -> None:
     images = np.asarray(dirty.images[:20])
-    whole = load_model(ensembles["seeds"].folder).predict(images)
-    parts = [load_model(ensembles[f"run-{seed}"].folder).predict(images) for seed in (0, 1)]
+    whole, *parts = (answers(load_network(ensembles[name])[0], images) for name in ("seeds", "run-0", "run-1"))
     assert np.abs(whole - np.mean(parts, axis=0)).max() < 1e-5
+    assert (
+        np.abs(calibrated(ensembles["seeds"], whole) - load_model(ensembles["seeds"].folder).predict(images)).max()
+        < 1e-5
+    )
     described = [json.loads((ensembles[name].model / "model.json").read_text()) for name in ("seeds", "run-0")]
     assert described[0]["parameters"] == 2 * described[1]["parameters"]
     history = pd.read_csv(ensembles["seeds"].history)
@@ -119,12 +131,12 @@ def test_members_are_the_runs_of_their_seeds_averaged_in_one_file(ensembles: dic
 def test_finished_runs_are_averaged_as_members_and_read_back(ensembles: dict[str, Run], dirty: Cells) -> None:
     images = np.asarray(dirty.images[:20])
     mirrored = np.ascontiguousarray(images[:, :, ::-1])
-    models = [load_model(ensembles[f"run-{seed}"].folder) for seed in (0, 1)]
-    expected = np.mean([model.predict(pose) for model in models for pose in (images, mirrored)], axis=0)
-    exported = load_model(ensembles["runs"].folder).predict(images)
-    assert np.abs(exported - expected).max() < 1e-5
+    models = [load_network(ensembles[f"run-{seed}"])[0] for seed in (0, 1)]
+    expected = np.mean([answers(model, pose) for model in models for pose in (images, mirrored)], axis=0)
+    exported = load_model(ensembles["runs"].folder)
+    assert np.abs(exported.predict(images) - calibrated(ensembles["runs"], expected)).max() < 1e-5
     network, names, origin = load_network(ensembles["runs"])
-    assert (names, origin) == (models[0].class_names, "random")
+    assert (names, origin) == (exported.class_names, "random")
     assert np.abs(answers(network, images) - expected).max() < 1e-5
 
 

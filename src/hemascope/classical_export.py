@@ -6,7 +6,6 @@ The estimator is converted by skl2onnx; nothing is pickled. The file names the f
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,21 +14,24 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, compose, helper
+from scipy.special import softmax
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes
 from skl2onnx.operator_converters.random_forest import convert_sklearn_random_forest_classifier
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from hemascope.assembly import assemble
 from hemascope.classical import KINDS, LEAST, LIMIT, STEEPNESS, ClassicalModel, Say, comparisons, fit_classical
-from hemascope.data import Cells, Images
+from hemascope.data import Cells
 from hemascope.errors import InputError
 from hemascope.features import SIDE, Floats, feature_set
-from hemascope.files import replacing, write_json
+from hemascope.files import write_json
 from hemascope.recipe import Recipe
 from hemascope.run import Run
-from hemascope.runtime import PURPOSE, Model
-from hemascope.tail import OPSET, Nodes, with_tail
+from hemascope.runtime import PURPOSE
+from hemascope.tail import OPSET, Nodes
+from hemascope.trust.fitted import Trust
 from hemascope.version import __version__
 
 TOLERANCE = 1e-3
@@ -46,12 +48,13 @@ def train_classical(
 ) -> None:
     """Fit a classical recipe (`fit_classical`), and write its model.onnx and model.json into the run folder."""
     fitted = fit_classical(cells, recipe, seed, max_minutes, say)
-    difference, parameters = export_classical(
+    difference, parameters, trust = export_classical(
         fitted.model,
         run.model / "model.onnx",
-        cells.in_split("validation").images[:64],
+        cells,
         fitted.held_out,
         {"recipe": recipe.name, "weights": "none", "version": __version__},
+        seed,
     )
     described = {
         "recipe": recipe.name,
@@ -59,7 +62,7 @@ def train_classical(
         "weights": "none",
         "parameters": parameters,
         "stages": [],
-        "notes": fitted.notes,
+        "notes": [*fitted.notes, *trust.notes],
         "features": fitted.model.features,
         "settings": fitted.chosen,
         "tried": fitted.tried,
@@ -70,31 +73,31 @@ def train_classical(
 
 
 def export_classical(
-    model: ClassicalModel, path: Path, pictures: Images, held_out: Floats, metadata: Mapping[str, str]
-) -> tuple[float, int]:
+    model: ClassicalModel, path: Path, cells: Cells, held_out: Floats, metadata: Mapping[str, str], seed: int = 0
+) -> tuple[float, int, Trust]:
     """Write a model as ONNX for features float32 (batch, d), any batch; `hemascope.runtime` makes them of pictures.
 
-    Returns the largest difference in probability from the model itself on `pictures`, uint8 (n, height, width, 3) with
-    n >= 1, and on the features `held_out` (m, d); and how many numbers the file holds. Raises InputError, and leaves
-    no file, when the difference is over TOLERANCE.
+    cells: what trained it, split. Returns the largest difference in probability from the model itself, on some of their
+    pictures and on the features `held_out` (m, d); how many numbers the file holds; and what was fitted of when to
+    trust it. Raises InputError, and leaves no file, when the difference is over TOLERANCE.
     """
-    stated = {
-        "class_names": json.dumps(list(model.class_names)),
-        "picture_size": str(SIDE),
-        "purpose": PURPOSE,
-        "features": model.features,
-        **metadata,
-    }
-    proto = with_tail(to_onnx(model, held_out.shape[1]), len(model.class_names), stated)
-    with replacing(path) as temporary:
-        onnx.save(proto, temporary)
-        difference = _difference(model, Model(temporary), pictures, held_out)
-        if not difference <= TOLERANCE:
-            raise InputError(
-                f"{path.name}: differs from the model by {difference:.2g} in a probability, expected at most "
-                f"{TOLERANCE:g}; no file was kept: report this with the recipe."
-            )
-    return difference, _numbers(proto)
+    describe = feature_set(model.features)
+    proto = to_onnx(model, held_out.shape[1])
+    whole = assemble(proto, cells, SIDE, {"features": model.features, **metadata}, describe=describe, seed=seed)
+    told, own = (softmax(logits, axis=1) for logits in (whole.asked(held_out)[0], _logarithms(model, held_out)))
+    apart = float(np.abs(told - own).max(initial=0.0))
+    if not apart <= TOLERANCE:
+        raise InputError(
+            f"{path.name}: differs from the model by {apart:.2g} in a probability, expected at most {TOLERANCE:g}; no "
+            "file was kept: report this with the recipe."
+        )
+    pictures = np.asarray(cells.in_split("calibration").images[:64])
+    difference = whole.write(path, lambda images: _logarithms(model, describe(images)), pictures, TOLERANCE)
+    return max(difference, apart), _numbers(proto), whole.trust
+
+
+def _logarithms(model: ClassicalModel, features: Floats) -> Floats:
+    return np.asarray(np.log(np.maximum(model.probabilities(features), NEVER)), np.float32)
 
 
 def to_onnx(model: ClassicalModel, features: int) -> onnx.ModelProto:
@@ -179,16 +182,6 @@ def _without_bools(scope: Any, operator: Any, container: Any) -> None:
     container.add_node = add_numbers
     convert_sklearn_random_forest_classifier(scope, operator, container)
     container.add_node = add_node
-
-
-def _difference(model: ClassicalModel, file: Model, pictures: Images, held_out: Floats) -> float:
-    describe = feature_set(model.features)
-    largest = float(np.abs(file.run(held_out).probabilities - model.probabilities(held_out)).max(initial=0.0))
-    for batch in (1, 7, 64):
-        images = pictures[np.arange(batch) % len(pictures)]
-        expected = model.probabilities(describe(images))
-        largest = max(largest, float(np.abs(file.predict(images) - expected).max()))
-    return largest
 
 
 def _numbers(proto: onnx.ModelProto) -> int:

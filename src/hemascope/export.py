@@ -2,53 +2,50 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 
-from hemascope.data import Images
+from hemascope.assembly import assemble
+from hemascope.data import Cells, Images
 from hemascope.errors import InputError
-from hemascope.files import replacing
 from hemascope.model import Body, Network
-from hemascope.runtime import PURPOSE, Model
-from hemascope.tail import with_tail
+from hemascope.trust.fitted import UNDISTORTED, Distortion, Trust
 
 TOLERANCE = 1e-4
 """The largest difference in a probability between the network and its file."""
 
 
 def export_onnx(
-    network: Network, path: Path, class_names: Sequence[str], pictures: Images, metadata: Mapping[str, str]
-) -> float:
+    network: Network,
+    path: Path,
+    cells: Cells,
+    metadata: Mapping[str, str],
+    distortion: Distortion = UNDISTORTED,
+    seed: int = 0,
+) -> tuple[float, Trust]:
     """Write `network` as ONNX for pictures uint8 (batch, height, width, 3), any batch and any size.
 
-    pictures: uint8 (n, size, size, 3) with n >= 1, of the size that trained the network. Returns the largest difference
-    in probability from the network itself on them, at batches of 1, 7 and 64. Raises InputError, and leaves no file,
-    when it is over TOLERANCE.
+    cells: what trained it, split; their calibration rows say when it should be believed, and their pictures have its
+    size. Returns the largest difference in probability from the network itself, at batches of 1, 7 and 64, and what was
+    fitted. Raises InputError, and leaves no file, when the difference is over TOLERANCE.
     """
+    pictures = np.asarray(cells.in_split("calibration").images[:64])
     body = Body(network, pictures.shape[1]).eval()
-    stated = {
-        "class_names": json.dumps(list(class_names)),
-        "picture_size": str(pictures.shape[1]),
-        "purpose": PURPOSE,
-        **metadata,
-    }
-    model = with_tail(to_onnx(body), len(class_names), stated)
-    with replacing(path) as temporary:
-        onnx.save(model, temporary)
-        difference = _difference(body, temporary, pictures)
-        if not difference <= TOLERANCE:
-            raise InputError(
-                f"{path.name}: differs from the network by {difference:.2g} in a probability, expected at most "
-                f"{TOLERANCE:g}; no file was kept: report this with the recipe."
-            )
-    return difference
+    whole = assemble(to_onnx(body), cells, pictures.shape[1], metadata, distortion, seed=seed)
+
+    def logits(images: Images) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            found: NDArray[np.float32] = body(torch.from_numpy(images))[0].numpy()
+        return found
+
+    return whole.write(path, logits, pictures, TOLERANCE), whole.trust
 
 
 def to_onnx(body: Body) -> onnx.ModelProto:
@@ -75,14 +72,3 @@ def to_onnx(body: Body) -> onnx.ModelProto:
     if program is None:
         raise InputError("the network could not be exported to ONNX; use a backbone that timm marks as exportable.")
     return program.model_proto
-
-
-def _difference(body: Body, path: Path, pictures: Images) -> float:
-    exported = Model(path)
-    largest = 0.0
-    for batch in (1, 7, 64):
-        images = pictures[np.arange(batch) % len(pictures)]
-        with torch.inference_mode():
-            expected = body(torch.from_numpy(images))[0].softmax(1).numpy()
-        largest = max(largest, float(np.abs(exported.predict(images) - expected).max()))
-    return largest

@@ -42,6 +42,7 @@ from hemascope.split import split
 from hemascope.stress import seed_for, stress_score
 from hemascope.stress import stress as stress_test
 from hemascope.stress_report import draw_stress
+from hemascope.trust.fitted import UNDISTORTED, Distortion, balanced_weights
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -245,13 +246,13 @@ def fit(
             "'backbone', or another --device."
         ) from error
     write_history(run.history, trained.history)
-    held_out = prepared.cells.in_split("validation")
-    difference = export_onnx(
+    difference, trust = export_onnx(
         with_views(trained.network, recipe.views),
         run.model / "model.onnx",
-        prepared.cells.class_names,
-        held_out.images[:64],
+        prepared.cells,
         {"recipe": recipe.name, "weights": trained.weights.origin, "version": str(config["version"])},
+        distortion_of(recipe, prepared.cells),
+        options.seed,
     )
     parameters = sum(parameter.numel() for parameter in trained.network.parameters())
     from hemascope.checkpoint import save_tensors
@@ -265,13 +266,23 @@ def fit(
             "weights": trained.weights.origin,
             "parameters": parameters,
             "stages": trained.stages,
-            "notes": trained.notes,
+            "notes": [*trained.notes, *trust.notes],
             "largest_difference_of_export": difference,
             "purpose": "Research only, not a medical device.",
         },
     )
     for checkpoint in (run.checkpoint, *run.folder.glob("members/*/checkpoint")):
         shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def distortion_of(recipe: Recipe, cells: Cells) -> Distortion:
+    """What training by a recipe did to probabilities, as far as it is known: of finished runs that are averaged, of a
+    vote of neighbours and of a teacher's answers it is not, and then the temperature alone has to make up for it."""
+    if not isinstance(recipe.members, int) or recipe.head == "knn" or recipe.teacher:
+        return UNDISTORTED
+    counts = np.bincount(cells.in_split("train").labels, minlength=len(cells.class_names))
+    weighted = "balanced" in (recipe.class_weights, recipe.sampling)
+    return Distortion(recipe.label_smoothing, balanced_weights(counts) if weighted else None)
 
 
 def follow(prepared: Prepared, recipe: Recipe, run: Run, options: Options) -> None:

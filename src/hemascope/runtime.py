@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from hemascope.data import Images
 from hemascope.errors import InputError
 from hemascope.features import feature_set
 from hemascope.models import model_folder
+
+if TYPE_CHECKING:
+    from hemascope.trust.fitted import Trust
 
 BATCH = 64
 PURPOSE = "Research only, not a medical device."
@@ -66,6 +70,13 @@ class Model:
         self.explains = any(output.name == "heatmap" for output in self._session.get_outputs())
         self._input = self._session.get_inputs()[0].name
         self._describe = _features_of(self.metadata)
+
+    @cached_property
+    def trust(self) -> Trust | None:
+        """When its answers should be believed; None where the file does not say."""
+        from hemascope.trust.fitted import Trust
+
+        return Trust.from_json(json.loads(self.metadata["trust"])) if "trust" in self.metadata else None
 
     def predict(self, images: Images) -> NDArray[np.float32]:
         """The probabilities of uint8 (n, height, width, 3), of any size: float32 (n, classes)."""

@@ -14,7 +14,11 @@ import onnx
 from numpy.typing import ArrayLike
 from onnx import TensorProto, helper, numpy_helper
 
+from hemascope.trust.calibration import Calibration
+from hemascope.trust.outliers import OutlierScore
+
 OPSET = 18
+_LAST = np.array([1], np.int64)
 
 
 class Nodes:
@@ -43,7 +47,9 @@ class Nodes:
         self.nodes.append(helper.make_node("Identity", [value], [name], name=f"{self.name}_{name}"))
 
 
-def with_tail(body: onnx.ModelProto, classes: int, metadata: Mapping[str, str]) -> onnx.ModelProto:
+def with_tail(
+    body: onnx.ModelProto, calibration: Calibration, outliers: OutlierScore, metadata: Mapping[str, str]
+) -> onnx.ModelProto:
     """A body, from its inputs to "logits" (batch, classes) and "embedding" (batch, d), with the tail behind it.
 
     Outputs, in this order: "probabilities" (batch, classes), "outlier_score" (batch,), "embedding", and "heatmap" where
@@ -54,13 +60,12 @@ def with_tail(body: onnx.ModelProto, classes: int, metadata: Mapping[str, str]) 
     graph = whole.graph
     given = {value.name: value for value in graph.output}
     nodes = Nodes("tail")
-    nodes.end(nodes.add("Softmax", "logits", axis=1), "probabilities")
-    energy = nodes.add("ReduceLogSumExp", "logits", np.array([1], np.int64), keepdims=0)
-    nodes.end(nodes.add("Neg", energy), "outlier_score")
+    nodes.end(_calibrated(nodes, calibration), "probabilities")
+    nodes.end(_strangeness(nodes, outliers), "outlier_score")
     graph.node.extend(nodes.nodes)
     graph.initializer.extend(nodes.constants)
     outputs = [
-        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", classes]),
+        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", len(calibration.class_prior)]),
         helper.make_tensor_value_info("outlier_score", TensorProto.FLOAT, ["batch"]),
         given["embedding"],
         *([given["heatmap"]] if "heatmap" in given else []),
@@ -69,6 +74,32 @@ def with_tail(body: onnx.ModelProto, classes: int, metadata: Mapping[str, str]) 
     graph.output.extend(outputs)
     helper.set_model_props(whole, dict(metadata))
     return whole
+
+
+def _calibrated(nodes: Nodes, calibration: Calibration) -> str:
+    """`Calibration.probabilities` of "logits"."""
+    classes = len(calibration.class_prior)
+    share = nodes.add("Mul", nodes.add("Softmax", "logits", axis=1), calibration.inverse_weights.astype(np.float32))
+    share = nodes.add("Div", share, nodes.add("ReduceSum", share, _LAST, keepdims=1))
+    share = nodes.add("Sub", share, np.float32(calibration.smoothing / classes))
+    share = nodes.add("Mul", share, np.float32(1 / (1 - calibration.smoothing)))
+    told = nodes.add("Log", nodes.add("Max", share, np.float32(calibration.least)))
+    return nodes.add("Softmax", nodes.add("Mul", told, np.float32(1 / calibration.temperature)), axis=1)
+
+
+def _strangeness(nodes: Nodes, outliers: OutlierScore) -> str:
+    """`OutlierScore.score` of "embedding" and "logits"."""
+    from_centre = nodes.add("Sub", "embedding", outliers.centre)
+    inside = nodes.add("MatMul", from_centre, outliers.directions)
+    rest = nodes.add("Sub", from_centre, nodes.add("MatMul", inside, outliers.directions.T))
+    white = nodes.add("MatMul", inside, outliers.whiten)
+    apart = nodes.add("Sub", nodes.add("Unsqueeze", white, np.array([1], np.int64)), outliers.means[None])
+    distances = nodes.add("ReduceSumSquare", apart, np.array([2], np.int64), keepdims=0)
+    nearest = nodes.add("ReduceMin", distances, _LAST, keepdims=0)
+    outside = nodes.add("Mul", nodes.add("ReduceSumSquare", rest, _LAST, keepdims=0), outliers.outside)
+    distance = nodes.add("Mul", nodes.add("Add", nearest, outside), outliers.distance_weight)
+    height = nodes.add("Mul", nodes.add("ReduceMax", "logits", _LAST, keepdims=0), outliers.logit_weight)
+    return nodes.add("Add", nodes.add("Sub", distance, height), outliers.offset)
 
 
 def with_head(model: onnx.ModelProto, own: float, weights: ArrayLike, bias: ArrayLike, least: float) -> onnx.ModelProto:
