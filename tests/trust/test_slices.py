@@ -76,6 +76,24 @@ def test_slices_cover_answers_corruptions_and_quarters_of_a_class() -> None:
     assert len(told) <= 5
 
 
+def test_rows_of_one_picture_count_once() -> None:
+    rng = np.random.default_rng(2)
+    labels, brightness = rng.integers(0, 3, 400), rng.normal(size=400)
+    predicted = np.where(rng.random(400) < 0.1, (labels + 1) % 3, labels)
+    once = slices(labels, predicted, NAMES, {"brightness": brightness}).set_index("slice")
+    six = [np.tile(values, 6) for values in (labels, predicted, brightness)]
+    together = slices(six[0], six[1], NAMES, {"brightness": six[2]}, groups=np.tile(np.arange(400), 6))
+    apart = slices(six[0], six[1], NAMES, {"brightness": six[2]}).set_index("slice")
+    together = together.set_index("slice").loc[once.index]
+    # Quantiles fall between other rows where each row is there six times.
+    assert together["rows"].to_numpy() == pytest.approx(6 * once["rows"].to_numpy(), abs=12)
+    assert together["low"].to_numpy() == pytest.approx(once["low"].to_numpy(), abs=0.02)
+    assert together["p"].to_numpy() == pytest.approx(once["p"].to_numpy(), abs=0.12)
+    assert (apart.loc[once.index, "low"] > once["low"]).all()
+    own = slices(labels, predicted, NAMES, {"brightness": brightness}, groups=np.arange(400)).set_index("slice")
+    assert own.loc[once.index, ["low", "p"]].to_numpy() == pytest.approx(once[["low", "p"]].to_numpy())
+
+
 def test_small_slices_missing_numbers_and_nothing_at_all() -> None:
     labels = np.repeat([0, 1], [100, 10])
     values = np.full(110, np.nan)
@@ -88,5 +106,7 @@ def test_small_slices_missing_numbers_and_nothing_at_all() -> None:
 def test_lengths_and_classes_are_checked() -> None:
     with pytest.raises(InputError, match=r"'brightness' has the shape \(2,\) for 3 labels"):
         slices([0, 1, 2], [0, 1, 2], NAMES, {"brightness": [1.0, 2.0]})
+    with pytest.raises(InputError, match=r"'groups' has the shape \(2,\)"):
+        slices([0, 1, 2], [0, 1, 2], NAMES, {}, groups=["a", "b"])
     with pytest.raises(InputError, match="must lie in 0 to 2"):
         slices([0, 1, 3], [0, 1, 2], NAMES, {})

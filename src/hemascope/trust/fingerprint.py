@@ -3,8 +3,8 @@
 A fingerprint is 64 signs of low frequencies of a picture's grey levels, which recompression and resizing leave alone.
 Signs of cosine coefficients tell copies, as in Zauner, Implementation and Benchmarking of Perceptual Image Hash
 Functions, 2010. Here only frequencies that are odd along an axis are used: the even ones show that a cell is round and
-lies in the middle, in which all pictures of cells agree. Among the 71 million pairs of different cells in the challenge
-file the nearest two differ in 7 signs (`bench/trust_drift.py`).
+lies in the middle, in which all pictures of cells agree. Among the 60 million pairs of pictures that made the model
+`small` the nearest two differ in 7 signs (`bench/trust_drift.py`).
 
 The hash of the exact pixels does not travel too: an exact copy has the same fingerprint, and at the distance that is
 allowed here no other real cell was taken for one, so that eight more bytes a row would tell nothing new.

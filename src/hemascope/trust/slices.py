@@ -6,6 +6,10 @@ it is worse. A search over hundreds of slices finds bad ones by chance alone, so
 Hochberg, Controlling the False Discovery Rate, 1995: of the slices called worse, the share FALSE_SHARE at most is
 expected to be so by chance (they overlap, which their method bears where it makes tests agree: Benjamini and Yekutieli,
 2001). The search for such slices is that of Chung et al., Slice Finder, 2019, less its tree.
+
+Rows that show one cell several times, or many cells of a patient, know less than as many rows of their own. With
+`groups` each count is divided by its design effect, after Rao and Scott, A Simple Method for the Analysis of Clustered
+Binary Data, 1992.
 """
 
 from __future__ import annotations
@@ -54,6 +58,7 @@ def slices(
     numbers: Mapping[str, ArrayLike],
     *,
     corruption: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
     bins: int = BINS,
     least_rows: int = LEAST_ROWS,
 ) -> pd.DataFrame:
@@ -62,7 +67,8 @@ def slices(
     labels, predicted: int (n,), positions in class_names. numbers: name -> float (n,), what the pictures look like, as
     `appearance` gives it; cut into `bins` parts at the quantiles of all rows, and those of a class at the quantiles of
     the class, so that a large platelet is one that is large for a platelet; NaN is in no part. corruption: str (n,),
-    what was done to each picture, where rows come with one. Columns: slice (in words), class_name ("" for all), by
+    what was done to each picture, where rows come with one. groups: (n,), equal for rows of one picture or patient;
+    then slices of at least `least_rows` groups are looked at. Columns: slice (in words), class_name ("" for all), by
     (what else decides it, "" for nothing), rows, right, accuracy, low and high (Wilson's 95 % interval), gap (how far
     below the overall accuracy), p (one-sided, against the rows outside), q (corrected for the search), worse (bool),
     sentence. Slices of the same rows stand once, under the simplest name. Raises InputError when lengths disagree.
@@ -74,22 +80,28 @@ def slices(
     names, rows = tuple(class_names), len(truth)
     columns = {name: np.asarray(values, np.float64) for name, values in numbers.items()}
     done = None if corruption is None else np.asarray(corruption).astype(str)
-    for what, values in [("predicted", answers), *columns.items(), *([] if done is None else [("corruption", done)])]:
-        if values.shape != (rows,):
+    cluster = None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
+    known: list[tuple[str, NDArray[Any] | None]] = [("corruption", done), ("groups", cluster)]
+    for what, values in [("predicted", answers), *columns.items(), *known]:
+        if values is not None and values.shape != (rows,):
             raise InputError(f"'{what}' has the shape {values.shape} for {rows:,} labels; give one for each.")
     both = np.concatenate([truth, answers])
     if rows and (both.min() < 0 or both.max() >= len(names)):
         raise InputError(f"labels and answers must lie in 0 to {len(names) - 1}, as there are {len(names)} classes.")
-    right = truth == answers
-    wrong_rows, overall = int((~right).sum()), float(right.mean()) if rows else float("nan")
+    wrong = truth != answers
+    overall = 1 - float(wrong.mean()) if rows else float("nan")
     lines, seen = [], set()
     for words, class_name, by, mask in _candidates(truth, answers, names, columns, done, bins):
         count = int(mask.sum())
-        if not least_rows <= count < rows or (key := mask.tobytes()) in seen:
+        enough = count if cluster is None else len(np.unique(cluster[mask]))
+        if enough < least_rows or count == rows or (key := mask.tobytes()) in seen:
             continue
         seen.add(key)
-        good = int((mask & right).sum())
-        low, high = wilson_interval(good, count)
+        good = count - int(wrong[mask].sum())
+        errors, size = _effective(wrong, cluster, mask)
+        other_errors, other_size = _effective(wrong, cluster, ~mask)
+        low, high = wilson_interval(size - errors, size)
+        p = float(hypergeom.sf(errors - 1, size + other_size, errors + other_errors, size))
         lines.append(
             {
                 "slice": words,
@@ -101,7 +113,7 @@ def slices(
                 "low": low,
                 "high": high,
                 "gap": overall - good / count,
-                "p": min(1.0, float(hypergeom.sf(count - good - 1, rows, wrong_rows, count))),
+                "p": min(1.0, p),
                 "sentence": f"{words}: {good / count:.3f}, {low:.3f} to {high:.3f}, of {count:,}",
             }
         )
@@ -129,6 +141,23 @@ def slice_sentences(table: pd.DataFrame, most: int = 5) -> list[str]:
             f"None of {len(table):,} kinds of pictures is worse than the rest beyond chance, corrected for the search."
         ]
     return [str(row["sentence"]) for row in sorted(found, key=lambda row: float(row["accuracy"]))[:most]]
+
+
+def _effective(wrong: Mask, cluster: NDArray[np.int64] | None, mask: Mask) -> tuple[int, int]:
+    """Errors and rows of a slice, both divided by how much more groups scatter than as many rows of their own would."""
+    count, errors = int(mask.sum()), int(wrong[mask].sum())
+    if cluster is None or not count:
+        return errors, count
+    sizes = np.bincount(cluster[mask])
+    wrong_in, groups = np.bincount(cluster[mask], wrong[mask])[sizes > 0], int((sizes > 0).sum())
+    if groups == count:
+        return errors, count
+    share = errors / count
+    scatter = float(((wrong_in - sizes[sizes > 0] * share) ** 2).sum()) * groups / max(groups - 1, 1)
+    expected = count * share * (1 - share)
+    # Where all rows agree there is no scatter to be seen, and each group counts once.
+    effect = max(1.0, scatter / expected) if expected else count / groups
+    return round(errors / effect), max(1, round(count / effect))
 
 
 def _within(row: pd.Series[Any], wider: pd.Series[Any]) -> bool:
