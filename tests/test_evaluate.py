@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from hemascope import metrics
+from hemascope.comparison import compare
 from hemascope.data import Cells, pixel_hashes
 from hemascope.errors import InputError
 from hemascope.evaluate import (
     Evaluation,
-    compare,
     confident_mistakes,
     constant_class_warning,
     evaluate,

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from PIL import Image
 
 from hemascope.augment import FAMILIES
 from hemascope.data import SPLITS, Cells, concatenate
 from hemascope.drawing import preview
+from hemascope.ensemble import load_network
 from hemascope.errors import InputError
 from hemascope.pipeline import prepare, train
 from hemascope.recipe import Recipe
@@ -65,7 +67,15 @@ def test_metrics_say_what_was_scored(finished: Run) -> None:
         stress = metrics["stress"][part]
         assert stress["n"] == metrics[part]["n"]
         assert stress["stress_score"] == pytest.approx(np.mean([mix["accuracy"] for mix in stress["mixes"].values()]))
-    assert metrics["stages"][0]["validation_accuracy"] == pytest.approx(metrics["validation"]["accuracy"])
+
+
+def test_a_stage_tells_the_accuracy_of_the_network_before_it_is_calibrated(finished: Run, dirty: Cells) -> None:
+    metrics, split = json.loads(finished.metrics.read_text()), pd.read_csv(finished.split)
+    cells = dirty.take(np.isin(dirty.ids, split.loc[split["split"] == "validation", "id"]))
+    with torch.inference_mode():
+        logits = load_network(finished)[0](torch.from_numpy(np.asarray(cells.images[:])).permute(0, 3, 1, 2))
+    right = (logits.argmax(1).numpy() == cells.labels).mean()
+    assert metrics["stages"][0]["validation_accuracy"] == pytest.approx(right)
 
 
 def test_every_figure_is_a_picture(finished: Run) -> None:

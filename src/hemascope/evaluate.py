@@ -15,8 +15,9 @@ from hemascope.audit.copies import find_copies
 from hemascope.data import Cells, Images, load, pixel_hashes
 from hemascope.errors import InputError
 from hemascope.files import replacing, write_json
+from hemascope.judgement import answers_of, drifted, judge_labelled, known
 from hemascope.progress import Progress
-from hemascope.runtime import load_model, training_hashes
+from hemascope.runtime import Answers, Model, load_model, training_hashes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,8 +29,6 @@ DRAWS = 2000
 CONSTANT_SHARE = 0.9
 CONSTANT_ROWS = 50
 BATCH = 256
-CHANCE = 0.05
-"""The p-value under which a difference between two models is called one."""
 
 
 class Classifier(Protocol):
@@ -50,12 +49,13 @@ class Evaluation:
     scores: what `score` gives for the rows that count, with the source, what was left out and the mistakes.
     predictions: a line for each picture, in order: id, label, predicted (class names), confidence, correct, left_out,
     and p_<class> for each class.
-    warnings: sentences for the user.
+    warnings: sentences for the user. believe: sentences on how far the model should be believed on these pictures.
     """
 
     scores: Scores
     predictions: pd.DataFrame
     warnings: tuple[str, ...] = ()
+    believe: tuple[str, ...] = ()
 
     def write(self, folder: Path) -> None:
         """Write metrics.json (scores and warnings) and predictions.parquet into a folder, each at once."""
@@ -85,14 +85,19 @@ def evaluate(
     if isinstance(model, (str, Path)):
         trained_on = training_hashes(model) if trained_on is None else trained_on
         model = load_model(model)
+    trust = model.trust if isinstance(model, Model) else None
     if not isinstance(cells, Cells):
         cells = load(cells)
     source = cells.source or "cells"
     check_labels(cells, source)
     cells = cells.with_classes(model.class_names)
     hashes = pixel_hashes(cells)
+    if trained_on is None and isinstance(model, Model):
+        # A file alone knows its pictures by their fingerprints.
+        trained_on = hashes[known(model, cells)] if trust is not None and trust.fingerprint is not None else None
     seen = seen_rows(hashes, trained_on, source)
-    probabilities = _probabilities(model, cells)
+    answers = answers_of(model, cells) if isinstance(model, Model) else None
+    probabilities = _probabilities(model, cells) if answers is None else answers.probabilities
 
     kept = np.flatnonzero(~seen)
     groups = copy_groups(cells, hashes)
@@ -118,7 +123,14 @@ def evaluate(
         )
     if warning := constant_class_warning(probabilities, cells.class_names):
         found.append(f"{source}: {warning}")
-    return Evaluation(scores, _table(cells, probabilities, seen), tuple(found))
+    told: tuple[str, ...] = ()
+    if trust is not None and answers is not None:
+        given, held = Answers(*(column[kept] for column in answers[:3])), cells.take(kept)
+        judged = judge_labelled(trust, given, held, groups[kept])
+        drift, differs = drifted(trust, given, held)
+        scores["trust"] = judged.facts | {"drift": drift}
+        told = (*judged.sentences, *differs)
+    return Evaluation(scores, _table(cells, probabilities, seen), tuple(found), told)
 
 
 def score(
@@ -184,6 +196,7 @@ def score(
     ]
     scores["calibration"] = {
         "expected_calibration_error": metrics.expected_calibration_error(probabilities, labels),
+        "adaptive_calibration_error": metrics.adaptive_calibration_error(probabilities, labels),
         "brier": metrics.brier(probabilities, labels),
         "negative_log_likelihood": metrics.negative_log_likelihood(probabilities, labels),
     }
@@ -238,48 +251,6 @@ def constant_class_warning(probabilities: NDArray[np.floating[Any]], class_names
         f"{class_names[largest]}; unless they are, check the pixel range: a network that expects 0..255 and gets 0..1 "
         "does this, and so one with 0.93 on its own test can score below a constant on another."
     )
-
-
-def compare(
-    evaluation_a: Evaluation, evaluation_b: Evaluation, names: tuple[str, str] = ("the first", "the second")
-) -> dict[str, Any]:
-    """Whether two models differ beyond chance on the pictures that both were scored on, matched by id.
-
-    Returns the counts and p-value of McNemar's test, the rows shared, both accuracies, and a sentence. Raises
-    InputError when they share no picture, or a shared one has two labels.
-    """
-    columns = ["id", "label", "correct"]
-    a, b = (each.predictions.loc[~each.predictions["left_out"], columns] for each in (evaluation_a, evaluation_b))
-    shared = a.merge(b, on="id", suffixes=("_a", "_b"))
-    if shared.empty:
-        raise InputError(
-            f"{names[0]} and {names[1]} were scored on no picture in common; evaluate both on the same file."
-        )
-    if len(other := shared[shared["label_a"] != shared["label_b"]]):
-        row = other.iloc[0]
-        raise InputError(
-            f"{row['id']} is labelled {row['label_a']} for {names[0]} and {row['label_b']} for {names[1]}; "
-            "evaluate both on the same file."
-        )
-    test = metrics.mcnemar(shared["correct_a"].to_numpy(), shared["correct_b"].to_numpy())
-    accuracies = [float(shared[column].mean()) for column in ("correct_a", "correct_b")]
-    if test.p < CHANCE:
-        verdict = f"{names[0] if test.only_a > test.only_b else names[1]} is better beyond chance"
-    else:
-        verdict = "chance alone may explain the difference"
-    if not test.only_a + test.only_b:
-        verdict = "they are right on the same pictures"
-    return {
-        "rows": len(shared),
-        "accuracy_a": accuracies[0],
-        "accuracy_b": accuracies[1],
-        **test._asdict(),
-        "sentence": (
-            f"On the {len(shared):,} pictures that both were scored on, {names[0]} has an accuracy of "
-            f"{accuracies[0]:.4f} and {names[1]} of {accuracies[1]:.4f}; {test.only_a:,} only {names[0]} names "
-            f"rightly, {test.only_b:,} only {names[1]}: {verdict} (McNemar, p {_p_value(test.p)})."
-        ),
-    }
 
 
 def summary(scores: Mapping[str, Any]) -> str:
@@ -396,7 +367,3 @@ def _wilson(successes: int, total: int) -> list[float] | None:
 
 def _number(value: Any) -> float | None:
     return None if np.isnan(value) else float(value)
-
-
-def _p_value(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"= {p:.3f}"

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hemascope.cli.options import ClassMap, Crop, Data, GroupBy, load_cells
+from hemascope.cli.options import ClassMap, Crop, GroupBy, Prior, load_any, prior_of
 from hemascope.errors import InputError
+
+if TYPE_CHECKING:
+    from hemascope.data import Cells
 
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A run folder, its model.onnx, or the name of a model of the package.")],
-    data: Data,
+    data: Annotated[Path, typer.Argument(help="Labelled pictures, or pictures alone: then what can be said without.")],
     out: Annotated[Path | None, typer.Option(help="A folder for metrics.json and predictions.parquet.")] = None,
     against: Annotated[Path | None, typer.Option(help="Another run to compare with, by McNemar's test.")] = None,
     stress: Annotated[
@@ -23,27 +26,50 @@ def evaluate(
             help="Corrupt the pictures in every way, too; --out gets stress.html. Keeps them, up to 8 GiB.",
         ),
     ] = False,
+    prior: Prior = None,
+    spot_check: Annotated[
+        int | None, typer.Option("--spot-check", metavar="N", min=1, help="Draw N pictures for a person to label.")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="The table of --spot-check, with labels filled in.")] = None,
     class_map: ClassMap = None,
     group_by: GroupBy = None,
     crop: Crop = None,
 ) -> None:
-    """Score a trained model on labelled pictures; those that trained it are left out."""
+    """Score a trained model on labelled pictures, those that trained it left out; or say what is known without."""
     from hemascope.data import NO_GROUPS_NOTE
-    from hemascope.evaluate import compare, summary
-    from hemascope.evaluate import evaluate as score
     from hemascope.files import new_folder
 
+    if labels is not None and spot_check is None:
+        raise InputError("--labels needs --spot-check N, the number of pictures that were drawn; give both.")
     if out is not None:
         new_folder(out, inputs=[data], resumes=False)
-    cells = load_cells(data, class_map, group_by, crop)
+    cells = load_any(data, class_map, group_by, crop)
     for note in cells.notes:
         if note != NO_GROUPS_NOTE:
             print(note)
+    if spot_check is not None or not (cells.labels >= 0).any():
+        if named := [name for name, given in (("--against", against), ("--stress", stress)) if given]:
+            raise InputError(f"{named[0]} needs labelled pictures, and --spot-check labels few; leave one of them out.")
+        _without_labels(model, cells, out, spot_check, labels)
+        return
+    from hemascope.evaluate import evaluate as score
+    from hemascope.evaluate import summary
+
+    shares = prior_of(prior)
     found = score(model, cells)
     print(summary(found.scores))
-    for warning in found.warnings:
-        print(warning)
+    for sentence in (*found.believe, *found.warnings):
+        print(sentence)
+    if shares is not None:
+        from hemascope.judgement import at_prior
+
+        precision = at_prior(found.scores["confusion_matrix"], found.scores["class_names"], shares)
+        found.scores["precision_at_prior"] = precision
+        told = ", ".join(f"{name} {value:.3f}" for name, value in precision.items() if value is not None)
+        print(f"precision at this differential count: {told}")
     if against is not None:
+        from hemascope.comparison import compare
+
         print(compare(found, score(against, cells), (model.name, against.name))["sentence"])
     if out is not None:
         found.write(out)
@@ -64,6 +90,50 @@ def evaluate(
         print(f"written: {out}")
     elif stress:
         print("nothing was written: --out DIR keeps the tables and a page that shows them")
+
+
+def _without_labels(model: Path, cells: Cells, out: Path | None, count: int | None, labels: Path | None) -> None:
+    """What can be said of a model on pictures without labels, and from the few that a spot check labels."""
+    import numpy as np
+
+    from hemascope.files import replacing, write_json
+    from hemascope.judgement import answers_of, judge_unlabelled, known
+    from hemascope.runtime import load_model
+    from hemascope.spotcheck import checked, in_words, sample
+    from hemascope.trust.fingerprint import known_sentence
+
+    opened = load_model(model)
+    answers = answers_of(opened, cells)
+    predicted = np.array(opened.class_names)[answers.probabilities.argmax(1)]
+    counts = {name: int((predicted == name).sum()) for name in opened.class_names}
+    print(f"{len(cells):,} pictures: " + ", ".join(f"{count:,} {name}" for name, count in counts.items() if count))
+    facts: dict[str, Any] = {"source": cells.source, "rows": len(cells), "predicted": counts}
+    if opened.trust is None:
+        print("the model's file does not say when to believe it; export its run again")
+    else:
+        judged = judge_unlabelled(opened.trust, answers, cells)
+        facts |= judged.facts
+        for sentence in judged.sentences:
+            print(sentence)
+        made = known(opened, cells)
+        if made is not None and made.any():
+            print(known_sentence(made))
+    if count is not None and labels is not None:
+        found, table = checked(labels, cells.ids, predicted, count)
+        facts["spot_check"] = found._asdict()
+        print(in_words(found))
+        for row in table[table["label"] != table["predicted"]].to_dict("records"):
+            print(f"  {row['id']}: labelled {row['label']}, named {row['predicted']}")
+    elif count is not None:
+        table = sample(cells.ids, count)
+        if out is None:
+            raise InputError("--spot-check needs --out DIR, where the table to fill in is written; name a folder.")
+        with replacing(out / "spot-check.csv") as temporary:
+            table.to_csv(temporary, index=False)
+        print(f"label these {count:,} pictures: {out / 'spot-check.csv'}; then give it with --labels")
+    if out is not None:
+        write_json(out / "metrics.json", facts)
+        print(f"written: {out}")
 
 
 def predict(

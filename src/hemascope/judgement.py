@@ -1,0 +1,203 @@
+"""Whether a model should be believed on some pictures: what its file knows of itself, held against what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hemascope.data import Cells
+from hemascope.errors import InputError
+from hemascope.progress import Progress
+from hemascope.runtime import Answers, Model
+from hemascope.trust import coverage_table, precision_at, reliability, restated, risk_coverage
+from hemascope.trust.appearance import appearance
+from hemascope.trust.drift import compare, drift_sentences
+from hemascope.trust.fingerprint import known_rows
+from hemascope.trust.fitted import Trust
+from hemascope.trust.slices import slice_sentences, slices
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BATCH = 256
+ANSWERED = 0.95
+"""The share of pictures answered at which accuracy is told."""
+LABELS_ASKED = 60
+WORST = 8
+MOST_WORDS = 6
+_TOLD = 0.01
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is found. facts: for JSON. sentences: for people, what matters most first."""
+
+    facts: dict[str, Any]
+    sentences: tuple[str, ...]
+
+
+def answers_of(model: Model, cells: Cells) -> Answers:
+    """What a model says of cells, in their order."""
+    parts = []
+    with Progress("evaluating", len(cells), "pictures") as progress:
+        for _, images in cells.batches(BATCH):
+            parts.append(model.answers(images))
+            progress.advance(len(images))
+    columns = list(zip(*(part[:3] for part in parts), strict=True))
+    return Answers(*(np.concatenate(column) for column in columns))
+
+
+def known(model: Model, cells: Cells) -> NDArray[np.bool_] | None:
+    """Which of some cells made the model, by the fingerprints in its file: bool (n,); None when it has none."""
+    if model.trust is None or model.trust.fingerprint is None:
+        return None
+    return known_rows(model.trust.fingerprint, cells.images).known
+
+
+def judge_labelled(trust: Trust, answers: Answers, cells: Cells, groups: Sequence[Any] | NDArray[Any]) -> Judgement:
+    """How far a model keeps on labelled cells what its file promises: its confidence, sets, rejections, weak slices.
+
+    answers: of these cells. groups: (n,), equal for rows of one patient or one picture.
+    """
+    probabilities, labels = answers.probabilities.astype(np.float64), cells.labels
+    confidence, predicted = probabilities.max(1), probabilities.argmax(1)
+    right = predicted == labels
+    curve = risk_coverage(confidence, right)
+    bins = reliability(probabilities, labels)
+    facts: dict[str, Any] = {
+        "rows": len(labels),
+        "reliability": [
+            {name: float(value) for name, value in zip(bins._fields, row, strict=True)}
+            for row in zip(*bins, strict=True)
+        ],
+        "area_under_risk_coverage": curve.aurc,
+        "accuracy_at_95_percent_answered": curve.accuracy_at(ANSWERED),
+    }
+    sentences = []
+    if (rule := trust.usual_rule) is not None:
+        answered = rule.answers(confidence)
+        wrong = int((answered & ~right).sum())
+        facts["rejection"] = {
+            **rule.as_json(),
+            "here": {"answered": float(answered.mean()), "error": wrong / max(int(answered.sum()), 1)},
+        }
+        sentences.append(
+            f"answering only where it is sure enough for {rule.max_error:.0%} mistakes: {answered.mean():.1%} of "
+            f"pictures answered, {wrong:,} of {int(answered.sum()):,} wrongly"
+        )
+    if (held := trust.sets_of(probabilities)) is not None and trust.sets is not None:
+        table = coverage_table(held, labels)
+        facts["sets"] = {
+            "asked": trust.sets.coverage,
+            "coverage": table.overall.coverage,
+            "interval": [table.overall.low, table.overall.high],
+            "mean_size": table.mean_size,
+            "single": table.single,
+            "per_class": {
+                name: {"coverage": one.coverage, "interval": [one.low, one.high], "rows": one.rows}
+                for name, one in zip(cells.class_names, table.per_class, strict=True)
+                if one.rows
+            },
+        }
+        met = table.overall.high >= trust.sets.coverage
+        sentences.append(
+            f"sets asked to hold the truth in {trust.sets.coverage:.0%}: they hold it in {table.overall.coverage:.1%} "
+            f"({table.overall.low:.1%} to {table.overall.high:.1%}), {table.mean_size:.2f} classes each"
+            + ("" if met else "; these pictures are not like those that set them, and nothing is promised for them")
+        )
+    facts |= _strange(trust, answers)
+    numbers = appearance(cells.images)
+    weak = slices(labels, predicted, cells.class_names, numbers, groups=groups)
+    facts["slices"] = _lines(weak, ("slice", "rows", "accuracy", "low", "high", "worse"))
+    sentences += [f"{'weak: ' if weak['worse'].any() else ''}{sentence}" for sentence in slice_sentences(weak, 3)]
+    return Judgement(facts, tuple(sentences))
+
+
+def judge_unlabelled(trust: Trust, answers: Answers, cells: Cells) -> Judgement:
+    """What can be said of the accuracy on cells without looking at a label, and how they differ from training."""
+    facts: dict[str, Any] = {"rows": len(cells)} | _strange(trust, answers)
+    sentences = []
+    if trust.estimate is not None:
+        found = trust.estimate.estimate(answers.probabilities)
+        facts["estimate"] = found._asdict()
+        sentences.append(
+            f"if these are degraded pictures from the laboratory that trained the model, about {found.accuracy:.0%} "
+            f"are right ({found.low:.0%} to {found.high:.0%}); otherwise it is unknown: label {LABELS_ASKED} of them "
+            f"(--spot-check {LABELS_ASKED})"
+            + ("; they look worse than anything this was fitted on" if found.extrapolated else "")
+        )
+    drift, told = drifted(trust, answers, cells)
+    return Judgement(facts | {"drift": drift}, (*sentences, *told))
+
+
+def drifted(trust: Trust, answers: Answers, cells: Cells) -> tuple[list[dict[str, Any]], list[str]]:
+    """How cells differ from those that trained the model: a line for each thing that drifted, and sentences."""
+    sentences = []
+    strange = _strange(trust, answers).get("strange")
+    if strange is not None and trust.outliers is not None and strange > 1 - trust.outliers.kept + _TOLD:
+        sentences.append(
+            f"{strange:.1%} of these pictures are unlike the training pictures; of usual cells "
+            f"{1 - trust.outliers.kept:.0%} are"
+        )
+    if trust.reference is None:
+        return [], sentences
+    table = compare(trust.reference, cells.images, answers.embedding, answers.probabilities.argmax(1))
+    words = drift_sentences(table)
+    if words:
+        more = f"; and {len(words) - MOST_WORDS} things more" if len(words) > MOST_WORDS else ""
+        sentences.append("these pictures differ from those of training: " + "; ".join(words[:MOST_WORDS]) + more)
+    return _lines(table[table["drifted"]], ("name", "value", "expected", "effect", "p", "sentence")), sentences
+
+
+def at_prior(confusion: ArrayLike, class_names: Sequence[str], prior: Mapping[str, float]) -> dict[str, float | None]:
+    """The precision of each class where the classes are as frequent as `prior` says, from a confusion matrix."""
+    shares = prior_shares(class_names, prior)
+    return {
+        name: None if np.isnan(value) or not shares[place] else float(value)
+        for place, (name, value) in enumerate(zip(class_names, precision_at(confusion, shares), strict=True))
+    }
+
+
+def restate(
+    trust: Trust, probabilities: NDArray[Any], class_names: Sequence[str], prior: Mapping[str, float]
+) -> NDArray[np.float32]:
+    """Probabilities (n, classes) for pictures among which the classes are as frequent as `prior` says."""
+    shares = prior_shares(class_names, prior)
+    return restated(probabilities, trust.calibration.class_prior, shares).astype(np.float32)
+
+
+def prior_shares(class_names: Sequence[str], prior: Mapping[str, float]) -> NDArray[np.float64]:
+    """The shares (classes,) of a differential count, which may name some classes only; the others have none of it.
+
+    Raises InputError for a class that the model does not know, a negative number, or no number above 0.
+    """
+    if unknown := [name for name in prior if name not in class_names]:
+        raise InputError(f"--prior names '{unknown[0]}', and the model knows {', '.join(class_names)}; name those.")
+    shares = np.array([float(prior.get(name, 0)) for name in class_names])
+    if not (np.isfinite(shares).all() and (shares >= 0).all() and shares.sum() > 0):
+        raise InputError("--prior has a number below 0, or none above it; give a count or a share for each class.")
+    return np.asarray(shares / shares.sum())
+
+
+def _strange(trust: Trust, answers: Answers) -> dict[str, Any]:
+    if trust.outliers is None:
+        return {}
+    return {
+        "strange": float(trust.outliers.is_outlier(answers.outlier_score).mean()),
+        "usual_kept": trust.outliers.kept,
+    }
+
+
+def _lines(table: pd.DataFrame, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """The first lines of a table, ready for JSON."""
+    rows = table.loc[:, list(columns)].head(WORST).to_dict("records")
+    return [{str(name): _plain(value) for name, value in row.items()} for row in rows]
+
+
+def _plain(value: Any) -> Any:
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and np.isnan(value) else value
