@@ -45,8 +45,8 @@ def checked(
     wanted = draw_spot_check(ids, count, seed)
     if set(table["id"]) != set(wanted) or len(table) != len(wanted):
         raise InputError(
-            f"{path}: names other pictures than the {count:,} that were drawn from these; label those of the table that "
-            "--spot-check wrote, all of it."
+            f"{path}: names other pictures than the {count:,} that were drawn from these; label those of the table "
+            "that --spot-check wrote, all of it."
         )
     given = table.set_index("id")["label"].reindex(wanted).str.strip()
     filled = (given != "").to_numpy()

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hemascope.cli import main
+from hemascope.corrupt import corrupt
+from hemascope.data import Cells, save_npz
+from hemascope.errors import InputError
+from hemascope.evaluate import evaluate
+from hemascope.judgement import answers_of, at_prior, judge_unlabelled, known, prior_shares, restate
+from hemascope.run import Run
+from hemascope.runtime import load_model
+from hemascope.synthetic import draw_cells
+
+
+@pytest.fixture(scope="module")
+def fresh() -> Cells:
+    return draw_cells(240, seed=21, size=32)
+
+
+def test_evaluation_says_how_far_to_believe(finished: Run, fresh: Cells) -> None:
+    found = evaluate(finished.folder, fresh)
+    told = found.scores["trust"]
+    assert told["rows"] == 240
+    assert 0 <= told["area_under_risk_coverage"] <= 1
+    assert sum(row["rows"] for row in told["reliability"]) == 240
+    assert all(line["rows"] >= 30 for line in told["slices"])
+    json.dumps(found.scores, allow_nan=False)
+    assert found.believe
+
+
+def test_pictures_that_trained_the_model_are_found_by_the_file_alone(finished: Run, dirty: Cells) -> None:
+    model = load_model(finished.model / "model.onnx")
+    made = known(model, dirty)
+    assert made is not None
+    assert made.any()
+    found = evaluate(model, dirty)
+    assert found.scores["left_out"]["count"] == int(made.sum())
+
+
+def test_degraded_pictures_differ_from_training(finished: Run, fresh: Cells) -> None:
+    model = load_model(finished.folder)
+    assert model.trust is not None
+    images = corrupt(np.asarray(fresh.images[:]), "brightness_down", 5, seed=1, rows=np.arange(240))
+    spoilt = Cells(images, fresh.labels, fresh.class_names, fresh.ids)
+    told = judge_unlabelled(model.trust, answers_of(model, spoilt), spoilt)
+    assert any("differ from those of training" in sentence for sentence in told.sentences)
+    assert {"background_lightness", "brightness"} & {line["name"] for line in told.facts["drift"]}
+    usual = judge_unlabelled(model.trust, answers_of(model, fresh), fresh)
+    assert len(usual.facts["drift"]) < len(told.facts["drift"])
+
+
+def test_a_differential_count_restates_probabilities_and_precision(finished: Run, fresh: Cells) -> None:
+    model = load_model(finished.folder)
+    assert model.trust is not None
+    names = model.class_names
+    probabilities = model.predict(np.asarray(fresh.images[:40]))
+    same = restate(
+        model.trust, probabilities, names, dict(zip(names, model.trust.calibration.class_prior, strict=True))
+    )
+    assert np.abs(same - probabilities).max() < 1e-5
+    only = restate(model.trust, probabilities, names, {"monocyte": 1})
+    assert (only.argmax(1) == names.index("monocyte")).all()
+    confusion = np.array([[9, 1], [1, 9]])
+    assert at_prior(confusion, ("a", "b"), {"a": 50, "b": 50}) == {"a": pytest.approx(0.9), "b": pytest.approx(0.9)}
+    rare = at_prior(confusion, ("a", "b"), {"a": 1, "b": 99})
+    assert rare["a"] == pytest.approx(0.009 / (0.009 + 0.099))
+    with pytest.raises(InputError, match="names 'blast'"):
+        prior_shares(names, {"blast": 1})
+    with pytest.raises(InputError, match="a number below 0, or none above it"):
+        prior_shares(names, {"monocyte": 0})
+
+
+def test_the_command_speaks_of_pictures_without_labels(
+    finished: Run, fresh: Cells, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "pictures.npz"
+    save_npz(Cells(fresh.images, np.full(240, -1), fresh.class_names, fresh.ids), data)
+    command = ["evaluate", str(finished.folder), str(data), "--spot-check", "60"]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr().out
+    assert "label these 60 pictures" in told
+    table = tmp_path / "out" / "spot-check.csv"
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([lines[0], *(line + "monocyte" for line in lines[1:])]))
+    assert main([*command, "--labels", str(table)]) == 0
+    assert "spot check: " in capsys.readouterr().out
+    assert main(["evaluate", str(finished.folder), str(data), "--stress"]) == 2
+    assert "needs labelled pictures" in capsys.readouterr().err
