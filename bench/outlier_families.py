@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -27,9 +27,10 @@ from hemascope.synthetic.draws import Draws
 from hemascope.synthetic.smear import photograph_field
 
 SIDE = 96
+OF_SCIKIT_IMAGE = ("faces", "other_microscopy", "photographs", "textures")
 NO_SCIKIT_IMAGE = (
-    "scikit-image is not installed, so the families of its pictures (faces, other_microscopy, photographs, textures) "
-    "are left out; pip install scikit-image."
+    f"scikit-image is not installed, so the families of its pictures ({', '.join(OF_SCIKIT_IMAGE)}) are left out; "
+    "pip install scikit-image."
 )
 
 Family = Callable[[int, int], Images]
@@ -94,10 +95,11 @@ def families(sources: Sources) -> dict[str, Family]:
     return dict(sorted(found.items()))
 
 
-def halves(names: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The families to choose by and those to report on: alternating in the order of their names."""
-    ordered = sorted(names)
-    return ordered[::2], ordered[1::2]
+def halves(names: Collection[str]) -> tuple[list[str], list[str]]:
+    """The families to choose by and those to report on: alternating in the order of the names of all there are."""
+    ordered = sorted({*names, *OF_SCIKIT_IMAGE})
+    choose, report = ([name for name in ordered[first::2] if name in names] for first in (0, 1))
+    return choose, report
 
 
 def has_scikit_image() -> bool:

@@ -175,8 +175,8 @@ class OutlierThreshold:
 
         scores: float (n,). kept: the share of further cells of the same source that stay below, on average, to be
         guaranteed: the threshold is the ceil((n + 1) * kept)-th smallest score (Laxhammar and Falkman, Inductive
-        conformal anomaly detection, 2015). Raises InputError when there are too few cells for that share, or when a
-        score is not finite.
+        conformal anomaly detection for sequential detection of anomalous sub-trajectories, 2015). Raises InputError
+        when there are too few cells for that share, or when a score is not finite.
         """
         given = np.sort(np.asarray(scores, np.float64).reshape(-1))
         if not 0 < kept < 1:
