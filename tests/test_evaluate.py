@@ -72,6 +72,7 @@ def test_scores_are_those_of_the_metrics(cells: Cells) -> None:
     assert scores["confusion_matrix"] == [[29, 1, 0], [0, 18, 2], [1, 0, 9]]
     assert scores["calibration"] == {
         "expected_calibration_error": metrics.expected_calibration_error(probabilities, LABELS),
+        "adaptive_calibration_error": metrics.adaptive_calibration_error(probabilities, LABELS),
         "brier": metrics.brier(probabilities, LABELS),
         "negative_log_likelihood": metrics.negative_log_likelihood(probabilities, LABELS),
     }

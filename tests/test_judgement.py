@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from hemascope.cli import main
+from hemascope.cli import app
 from hemascope.corrupt import corrupt
 from hemascope.data import Cells, save_npz
 from hemascope.errors import InputError
@@ -15,6 +16,8 @@ from hemascope.judgement import answers_of, at_prior, judge_unlabelled, known, p
 from hemascope.run import Run
 from hemascope.runtime import load_model
 from hemascope.synthetic import draw_cells
+
+runner = CliRunner()
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +36,17 @@ def test_evaluation_says_how_far_to_believe(finished: Run, fresh: Cells) -> None
     assert found.believe
 
 
-def test_pictures_that_trained_the_model_are_found_by_the_file_alone(finished: Run, dirty: Cells) -> None:
-    model = load_model(finished.model / "model.onnx")
-    made = known(model, dirty)
+def test_pictures_that_trained_the_model_are_found_by_the_file_alone(
+    finished: Run, dirty: Cells, tmp_path: Path
+) -> None:
+    alone = tmp_path / "alone.onnx"
+    alone.write_bytes((finished.model / "model.onnx").read_bytes())
+    made = known(load_model(alone), dirty)
     assert made is not None
     assert made.any()
-    found = evaluate(model, dirty)
+    found = evaluate(alone, dirty)
     assert found.scores["left_out"]["count"] == int(made.sum())
+    assert any(f"{int(made.sum())} of these 400 pictures went into this model" in one for one in found.warnings)
 
 
 def test_degraded_pictures_differ_from_training(finished: Run, fresh: Cells) -> None:
@@ -75,19 +82,17 @@ def test_a_differential_count_restates_probabilities_and_precision(finished: Run
         prior_shares(names, {"monocyte": 0})
 
 
-def test_the_command_speaks_of_pictures_without_labels(
-    finished: Run, fresh: Cells, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_speaks_of_pictures_without_labels(finished: Run, fresh: Cells, tmp_path: Path) -> None:
     data = tmp_path / "pictures.npz"
     save_npz(Cells(fresh.images, np.full(240, -1), fresh.class_names, fresh.ids), data)
     command = ["evaluate", str(finished.folder), str(data), "--spot-check", "60"]
-    assert main([*command, "--out", str(tmp_path / "out")]) == 0
-    told = capsys.readouterr().out
-    assert "label these 60 pictures" in told
+    first = runner.invoke(app, [*command, "--out", str(tmp_path / "out")])
+    assert first.exit_code == 0
+    assert "label these 60 pictures" in first.output
     table = tmp_path / "out" / "spot-check.csv"
     lines = table.read_text().splitlines()
     table.write_text("\n".join([lines[0], *(line + "monocyte" for line in lines[1:])]))
-    assert main([*command, "--labels", str(table)]) == 0
-    assert "spot check: " in capsys.readouterr().out
-    assert main(["evaluate", str(finished.folder), str(data), "--stress"]) == 2
-    assert "needs labelled pictures" in capsys.readouterr().err
+    assert "spot check: " in runner.invoke(app, [*command, "--labels", str(table)]).output
+    refused = runner.invoke(app, ["evaluate", str(finished.folder), str(data), "--stress"])
+    assert isinstance(refused.exception, InputError)
+    assert "needs labelled pictures" in str(refused.exception)

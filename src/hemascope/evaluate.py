@@ -82,8 +82,11 @@ def evaluate(
     Raises InputError when a picture has no label or a class that the model does not know, when no picture remains, or
     when the model gives something else than probabilities.
     """
+    by_fingerprint = False
     if isinstance(model, (str, Path)):
         trained_on = training_hashes(model) if trained_on is None else trained_on
+        # A file alone knows its pictures by their fingerprints.
+        by_fingerprint = trained_on is None
         model = load_model(model)
     trust = model.trust if isinstance(model, Model) else None
     if not isinstance(cells, Cells):
@@ -92,9 +95,8 @@ def evaluate(
     check_labels(cells, source)
     cells = cells.with_classes(model.class_names)
     hashes = pixel_hashes(cells)
-    if trained_on is None and isinstance(model, Model):
-        # A file alone knows its pictures by their fingerprints.
-        trained_on = hashes[known(model, cells)] if trust is not None and trust.fingerprint is not None else None
+    if by_fingerprint and isinstance(model, Model) and (made := known(model, cells)) is not None:
+        trained_on = hashes[made].tolist()
     seen = seen_rows(hashes, trained_on, source)
     answers = answers_of(model, cells) if isinstance(model, Model) else None
     probabilities = _probabilities(model, cells) if answers is None else answers.probabilities

@@ -100,7 +100,7 @@ class Trust:
         return {
             "calibration": self.calibration.as_json(),
             "sets": None if self.sets is None else self.sets.as_json(),
-            "outliers": None if self.outliers is None else vars(self.outliers),
+            "outliers": None if self.outliers is None else self.outliers.as_json(),
             "confidence": [float(f"{value:.6g}") for value in self.confidence[order]],
             "correct": "".join("1" if right else "0" for right in self.correct[order]),
             "estimate": None if self.estimate is None else self.estimate.as_json(),
@@ -120,7 +120,7 @@ class Trust:
             return cls(
                 Calibration.from_json(content["calibration"]),
                 part("sets", ConformalSets.from_json),
-                part("outliers", lambda values: OutlierThreshold(**values)),
+                part("outliers", OutlierThreshold.from_json),
                 np.array(content["confidence"], np.float64),
                 np.array([mark == "1" for mark in content["correct"]], bool),
                 part("estimate", AccuracyEstimate.from_json),
