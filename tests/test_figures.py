@@ -99,6 +99,13 @@ DRAWINGS: dict[str, Callable[[Path, list[str]], Path]] = {
     "reliability_diagram": lambda path, names: figures.reliability_diagram(
         path, np.linspace(0.3, 1.0, 80), np.arange(80) % 3 > 0
     ),
+    "reliability_by_corruption": lambda path, names: figures.reliability_by_corruption(
+        path,
+        {
+            name: [{"confidence": 0.4, "accuracy": 0.3, "rows": 9}, {"confidence": 1, "accuracy": 0.9, "rows": 90}]
+            for name in names
+        },
+    ),
     "data_learning_curve": lambda path, names: figures.data_learning_curve(
         path, [100, 50, 25], [0.9, 0.8, 0.7], [(0.88, 0.92), (0.77, 0.83), (0.66, 0.74)]
     ),

@@ -82,7 +82,7 @@ def test_every_figure_is_a_picture(finished: Run) -> None:
     figures = sorted(path.name for path in finished.figures.iterdir())
     assert figures == [
         "augmentation.png", "cells.png", "class_distribution.png", "confusion_matrix.png", "mean_pixel_histogram.png",
-        "mistakes.png", "reliability.png", "training_curves.png",
+        "mistakes.png", "reliability.png", "reliability_by_corruption.png", "training_curves.png",
     ]  # fmt: skip
     for path in finished.figures.iterdir():
         with Image.open(path) as image:

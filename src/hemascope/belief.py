@@ -32,6 +32,7 @@ def reasons_to_believe(metrics: Mapping[str, Any], scored_on: str, split: pd.Dat
         *_agreement(metrics, scored_on),
         *_corruption(metrics, scored_on),
         *_confidence(scores, metrics.get("baseline") or constant_answer(scores)),
+        *_promises(scores),
         *_origin(str(metrics.get("weights") or "")),
         *_elsewhere(metrics.get("files") or {}),
     ]
@@ -186,6 +187,28 @@ def _confidence(scores: Mapping[str, Any], baseline: Mapping[str, Any]) -> Itera
         title = "Its confidence is not to be taken at its word" if kind == "care" else "Its confidence means something"
         text = f"Confidence and accuracy differ by {100 * error:.1f} points on average (expected calibration error)."
         yield _check(kind, title, text)
+
+
+def _promises(scores: Mapping[str, Any]) -> Iterator[Check]:
+    """Whether the model keeps on these pictures what its calibration rows promised."""
+    trust = scores.get("trust") or {}
+    if rule := trust.get("rejection"):
+        here, asked = rule["here"], rule["max_error"]
+        text = (
+            f"Where it is sure enough for {asked:.0%} mistakes it answers {here['answered']:.1%} of these pictures, "
+            f"{here['error']:.2%} of them wrongly."
+        )
+        kept = here["error"] <= asked
+        title = "It knows when not to answer" if kept else "It is wrong more often than promised where it is sure"
+        yield _check("good" if kept else "care", title, text)
+    if sets := trust.get("sets"):
+        low, high = sets["interval"]
+        text = (
+            f"Sets of classes that should hold the truth in {sets['asked']:.0%} hold it in {sets['coverage']:.1%} "
+            f"({low:.1%} to {high:.1%}), with {sets['mean_size']:.2f} classes each."
+        )
+        kept = high >= sets["asked"]
+        yield _check("good" if kept else "care", "Its sets of classes " + ("hold" if kept else "fail here"), text)
 
 
 def _origin(weights: str) -> Iterator[Check]:

@@ -78,6 +78,12 @@ def draw_run(
     figures.reliability_diagram(
         run.figures / "reliability.png", predictions["confidence"].to_numpy(), predictions["correct"].to_numpy()
     )
+    under = json.loads(run.metrics.read_text())["stress"]
+    part = under.get("test") or under.get("validation") or {}
+    curves = {"clean": (scores.get("trust") or {}).get("reliability") or []}
+    curves |= {name: mix["reliability"] for name, mix in part.get("mixes", {}).items() if "reliability" in mix}
+    if len(curves) > 1 and curves["clean"]:
+        figures.reliability_by_corruption(run.figures / "reliability_by_corruption.png", curves)
     mistakes: Sequence[Mapping[str, Any]] = scores["confident_mistakes"]
     rows = np.array([mistake["row"] for mistake in mistakes], np.int64)
     figures.mistakes(run.figures / "mistakes.png", shown_cells.take(rows).images, mistakes)

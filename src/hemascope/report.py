@@ -32,6 +32,7 @@ FIGURES: Mapping[str, str] = {
     "confusion_matrix": "What was taken for what",
     "mistakes": "Mistakes, the most confident first",
     "reliability": "Confidence against accuracy",
+    "reliability_by_corruption": "Confidence against accuracy, under corruption too",
     "learning_curve": "Would more pictures help?",
     "leaderboard": "Models side by side",
     "stress_medmnist_c": "How the corruptions of MedMNIST-C cost recall",
@@ -115,6 +116,8 @@ def write_report(run: Path) -> Path:
         "lost": lost,
         "removals": _removals(removed),
         "splits": _splits(split),
+        "weak": [line for line in (scores.get("trust") or {}).get("slices") or () if line["worse"]][:3],
+        "slices": (scores.get("trust") or {}).get("slices") or [],
         "checks": reasons_to_believe(metrics, scored_on, split),
         "training": _training(_table(run / "history.csv", "epoch")),
         "mistakes": _mistakes(

@@ -154,7 +154,8 @@ def stress(
             scores[group.replace("-", "_")] = group_scores(group, lines)
     if "mixes" in what:
         mixes = {each.name: answer for each, answer in zip(conditions, answers, strict=True) if each.group == "mixes"}
-        scores |= mix_scores(mixes, cells.labels, seed, rows, copy_groups(cells, hashes))
+        sure = {each.name: one for each, one in zip(conditions, confidences, strict=True) if each.group == "mixes"}
+        scores |= mix_scores(mixes, sure, cells.labels, seed, rows, copy_groups(cells, hashes))
     families = [name for name in FAMILIES if FAMILIES[name].group in what]
     if augmentation is not None and families:
         scores["novelty"] = novelty(cells, augmentation, families).as_json()
@@ -192,9 +193,10 @@ def stress_score(model: Classifier, cells: Cells, seed: int, rows: Rows | None =
     rows = np.arange(len(cells), dtype=np.int64) if rows is None else np.asarray(rows, np.int64)
     conditions = [Condition("mixes", name) for name in SCORED_MIXES]
     hashes = pixel_hashes(cells)
-    answers, _ = _answers(model, cells, conditions, seed, rows, hashes)
+    answers, confidences = _answers(model, cells, conditions, seed, rows, hashes)
     found = dict(zip(SCORED_MIXES, answers, strict=True))
-    scores = mix_scores(found, cells.labels, seed, rows, copy_groups(cells, hashes))
+    sure = dict(zip(SCORED_MIXES, confidences, strict=True))
+    scores = mix_scores(found, sure, cells.labels, seed, rows, copy_groups(cells, hashes))
     return {"n": len(cells), "seed": seed, **scores}
 
 

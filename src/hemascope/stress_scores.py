@@ -15,6 +15,7 @@ from hemascope.corrupt.cache import cached
 from hemascope.data import Cells, Images, Pictures
 from hemascope.data.cells import Rows
 from hemascope.evaluate import CONFIDENCE, DRAWS, Scores
+from hemascope.metrics import BINS
 from hemascope.robustness import chain_interval, relative_errors
 
 SCORED_MIXES = ("mild", "hidden", "extreme")
@@ -128,11 +129,18 @@ def group_scores(group: str, lines: Sequence[Mapping[str, Any]]) -> Scores:
 
 
 def mix_scores(
-    answers: Mapping[str, Answers], labels: NDArray[np.int64], seed: int, rows: Rows, groups: NDArray[Any]
+    answers: Mapping[str, Answers],
+    confidences: Mapping[str, NDArray[np.float32]],
+    labels: NDArray[np.int64],
+    seed: int,
+    rows: Rows,
+    groups: NDArray[Any],
 ) -> Scores:
-    """The accuracy on each mix and the stress score, each with the interval of `chain_interval`.
+    """The accuracy on each mix and the stress score, each with the interval of `chain_interval`; and how far confidence
+    keeps up with accuracy on each mix.
 
-    answers: mix -> int64 (n,), those of SCORED_MIXES at least. groups: (n,), equal for rows resampled together.
+    answers: mix -> int64 (n,), those of SCORED_MIXES at least. confidences: mix -> float32 (n,), how sure each answer
+    was. groups: (n,), equal for rows resampled together.
     """
     correct = {name: answer == labels for name, answer in answers.items()}
     chains = {name: chain(name, seed, rows).names for name in correct}
@@ -143,7 +151,9 @@ def mix_scores(
         return [float(low), float(high)] if low < high else None
 
     mixes = {
-        name: {"accuracy": float(right.mean()), "accuracy_interval": interval(name)} for name, right in correct.items()
+        name: {"accuracy": float(right.mean()), "accuracy_interval": interval(name)}
+        | reliability_of(confidences[name], right)
+        for name, right in correct.items()
     }
     return {
         "mixes": mixes,
@@ -155,6 +165,25 @@ def mix_scores(
             "bootstrap_groups": len(np.unique(groups)),
             "bootstrap_families": len(np.unique([chains[name] for name in SCORED_MIXES])),
         },
+    }
+
+
+def reliability_of(confidence: NDArray[np.floating[Any]], right: NDArray[np.bool_]) -> Scores:
+    """The expected calibration error of answers, and the bins that it is made of, those without pictures left out.
+
+    confidence: float (n,) in [0, 1]. right: bool (n,). As `hemascope.metrics.expected_calibration_error`, which takes
+    the probabilities of all classes.
+    """
+    place = np.digitize(confidence, np.linspace(0, 1, BINS + 1)[1:-1], right=True)
+    rows = np.bincount(place, minlength=BINS)
+    filled = rows > 0
+    mean, share = (np.bincount(place, values, BINS)[filled] / rows[filled] for values in (confidence, right))
+    return {
+        "expected_calibration_error": float((np.abs(mean - share) * rows[filled]).sum() / max(len(right), 1)),
+        "reliability": [
+            {"confidence": float(sure), "accuracy": float(found), "rows": int(count)}
+            for sure, found, count in zip(mean, share, rows[filled], strict=True)
+        ],
     }
 
 

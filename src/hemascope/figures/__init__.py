@@ -13,6 +13,7 @@ from hemascope.figures.scores import (
     confusion_matrix,
     data_learning_curve,
     leaderboard,
+    reliability_by_corruption,
     reliability_diagram,
     training_curves,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "mean_pixel_histogram",
     "mistakes",
     "recall_heat_map",
+    "reliability_by_corruption",
     "reliability_diagram",
     "severity_curves",
     "training_curves",

@@ -182,6 +182,31 @@ def reliability_diagram(
     return path
 
 
+def reliability_by_corruption(path: Path, curves: Mapping[str, Sequence[Mapping[str, float]]]) -> Path:
+    """How often the model was right at each confidence, clean and under corruption: a line for each.
+
+    curves: title -> points of confidence, accuracy and rows, in the order of the lines.
+    """
+    with sheet(path, HALF, 4.6) as (figure, description):
+        axes = figure.subplots()
+        axes.plot([0, 1], [0, 1], "--", color=MUTED, linewidth=1.2, label="as sure as right")
+        colours = (TEAL, VIOLET, ORANGE, LILAC)
+        for place, (title, points) in enumerate(curves.items()):
+            colour = colours[place % len(colours)]
+            x, y, rows = ([float(point[name]) for point in points] for name in ("confidence", "accuracy", "rows"))
+            axes.plot(x, y, color=colour, linewidth=1.6, label=title)
+            # The area of a point tells how many pictures stand behind it.
+            axes.scatter(x, y, s=[6 + 160 * count / max(sum(rows), 1) for count in rows], color=colour, zorder=3)
+            gap = sum(abs(a - b) * count for a, b, count in zip(x, y, rows, strict=True)) / max(sum(rows), 1)
+            description.append(f"{title}: confidence and share right differ by {gap:.3f} on average.")
+        axes.set(xlim=(0, 1), ylim=(0, 1.03), xlabel="confidence", ylabel="share that was right")
+        axes.legend(loc="upper left", fontsize=9)
+        axes.grid(axis="y")
+        as_percent(axes.yaxis)
+        as_percent(axes.xaxis)
+    return path
+
+
 def data_learning_curve(
     path: Path,
     rows: Sequence[int],
