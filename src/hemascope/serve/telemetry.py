@@ -30,7 +30,7 @@ class Counter:
         with self._lock:
             values = sorted(self._values.items())
         for labels, value in values:
-            yield f"{self.name}{_labels(self.labels, labels)} {value:g}"
+            yield f"{self.name}{_labels(self.labels, labels)} {value:.15g}"
 
 
 class Histogram:
@@ -70,7 +70,7 @@ class Gauge:
     def lines(self) -> Iterable[str]:
         """As Prometheus reads it."""
         yield from _head(self.name, self.about, "gauge")
-        yield f"{self.name} {self._read():g}"
+        yield f"{self.name} {self._read():.15g}"
 
 
 class Info:
