@@ -18,7 +18,7 @@ def numbered(pictures: Images, heatmap: bool) -> Answers:
         np.stack([first, -first], 1),
         first,
         np.zeros((len(first), 2), np.float32),
-        pictures[..., 0] if heatmap else None,
+        pictures[..., 0].astype(np.float32) if heatmap else None,
     )
 
 

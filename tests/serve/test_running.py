@@ -15,11 +15,14 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from hemascope import audit
+from hemascope.data import load
 from hemascope.errors import InputError
 from hemascope.serve.running import address_of, exposure, listening
 from hemascope.synthetic import draw_cells
@@ -108,3 +111,32 @@ def test_the_command_refuses_what_makes_no_sense() -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert "the token is empty" in done.stderr
+
+
+def test_review_opens_on_what_an_audit_wrote(tmp_path: Path) -> None:
+    cells = draw_cells(120, seed=6, size=32, dirty=True)
+    np.savez(tmp_path / "cells.npz", images=np.asarray(cells.images), labels=cells.labels)
+    audit(load(tmp_path / "cells.npz")).write(tmp_path / "findings")
+    places = [tmp_path / "findings", tmp_path / "cells.npz", "--decisions", tmp_path / "mine.csv"]
+    command = [sys.executable, "-m", "hemascope", "review", *places, "--port", "0", "--sample", "5"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        found = re.search(r":(\d+)/", process.stdout.readline())
+        assert found is not None
+        with closing(HTTPConnection("127.0.0.1", int(found[1]), timeout=30)) as connection:
+            connection.request("GET", "/v1/review")
+            told = json.loads(connection.getresponse().read())
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+        assert process.returncode == 0
+    assert told["file"] == str(tmp_path / "mine.csv")
+    assert told["items"][0]["issue"] == "not_a_cell"
+    assert len(told["spot"]["pictures"]) == 5
+
+
+def test_review_of_nothing_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "cells.npz", images=np.asarray(draw_cells(8, size=32).images), labels=np.arange(8))
+    command = [sys.executable, "-m", "hemascope", "review", tmp_path / "cells.npz", "--sample", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "there is nothing to review" in done.stderr

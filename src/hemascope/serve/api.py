@@ -23,7 +23,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from hemascope.data import Images, decode
 from hemascope.errors import InputError
 from hemascope.resize import central_square, resize
-from hemascope.runtime import PURPOSE, Answers, Model
+from hemascope.runtime import BATCH, PURPOSE, Answers, Model
 from hemascope.serve import telemetry
 from hemascope.serve.answers import ModelAbout, Predictions, Problem, answered, unread
 from hemascope.serve.batching import Batcher, FullError
@@ -97,7 +97,13 @@ class Service:
         self.batches = telemetry.Histogram("hemascope_batch_pictures", "Pictures in a batch.", telemetry.PICTURES)
         self.model_seconds = telemetry.Counter("hemascope_model_seconds_total", "Seconds that the model worked.")
         self._pool = ThreadPoolExecutor(max(2, min(4, os.cpu_count() or 2)), "hemascope-decode")
-        self._batcher = Batcher(model.answers, queue=limits.queue, patience=limits.patience, watch=self._watch_batch)
+        self._batcher = Batcher(
+            model.answers,
+            queue=limits.queue,
+            patience=limits.patience,
+            rate=_rate_of(model),
+            watch=self._watch_batch,
+        )
         self.metrics: list[telemetry.Metric] = [
             self.requests,
             self.seconds,
@@ -218,6 +224,19 @@ class Service:
 
     def _room(self) -> float:
         return self._batcher.room
+
+
+def _rate_of(model: Model) -> float:
+    """How many pictures a second a model answers in whole batches, told by one that is black.
+
+    Without it the first burst of requests would fill a queue that takes longer than anybody waits.
+    """
+    black = np.zeros((BATCH, model.image_size, model.image_size, 3), np.uint8)
+    # The first one allocates what all others use again.
+    model.answers(black[:1])
+    started = time.perf_counter()
+    model.answers(black)
+    return BATCH / max(time.perf_counter() - started, 1e-6)
 
 
 def make_app(

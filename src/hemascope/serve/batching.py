@@ -41,8 +41,8 @@ class Batcher:
     """A bounded queue before one worker thread.
 
     ask: gives the answers to uint8 (n, side, side, 3). queue: pictures that may wait, those that are being decoded and
-    answered among them. patience: seconds that a picture may be expected to wait. watch: told the size of each batch
-    and the seconds it took.
+    answered among them. patience: seconds that a picture may be expected to wait. rate: how many pictures a second the
+    model answers, as far as is known before; 0 for unknown. watch: told the size of each batch and the seconds it took.
 
     Room is taken (`reserve`) before a picture is decoded and given back (`release`) when it is answered, so that no
     more work is accepted than can be done in time. The worker never waits for a batch to fill: it takes what is there,
@@ -56,13 +56,14 @@ class Batcher:
         queue: int,
         patience: float,
         batch: int = BATCH,
+        rate: float = 0.0,
         watch: Callable[[int, float], None] = lambda pictures, seconds: None,
     ) -> None:
         self._ask, self._queue, self._patience, self._batch, self._watch = ask, queue, patience, batch, watch
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._reserved = 0
-        self._rate = 0.0
+        self._rate = rate
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="hemascope-model", daemon=True)
         self._thread.start()

@@ -27,7 +27,7 @@ class Limits:
     bytes_together: int = 256 * MEBIBYTE
     pixels: int = 4_000_000
     queue: int = 256
-    patience: float = 0.8
+    patience: float = 0.6
     body_seconds: float = 30.0
     stop_seconds: float = 60.0
 
