@@ -147,7 +147,8 @@ async def client(
             seen.statuses[answer.status] += 1
             if answer.status != 429 or time.perf_counter() > end:
                 break
-            await asyncio.sleep(answer.retry_after * (0.5 + drawn.random()))
+            wait = answer.retry_after * (0.5 + drawn.random())
+            await asyncio.sleep(max(0.0, min(wait, end - time.perf_counter())))
         if answer.status != 200:
             continue
         seen.latencies.append(time.perf_counter() - started)

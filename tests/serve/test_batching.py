@@ -130,3 +130,18 @@ def test_who_went_away_is_not_answered() -> None:
     assert first.result(5).outlier_score.tolist() == [1]
     batcher.close()
     assert asked == [1, 3]
+
+
+def test_a_crowd_is_told_to_stay_away_for_longer() -> None:
+    batcher = Batcher(numbered, queue=10, patience=9, rate=10)
+    batcher.reserve(10)
+    waits = []
+    for _ in range(1000):
+        with pytest.raises(FullError) as refused:
+            batcher.reserve(10)
+        waits.append(refused.value.seconds)
+    assert waits[0] < 2
+    assert waits == sorted(waits)
+    assert waits[-1] == 30
+    batcher.release(10)
+    batcher.close()

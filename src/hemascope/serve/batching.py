@@ -15,7 +15,9 @@ from hemascope.data import Images
 from hemascope.runtime import BATCH, Answers
 
 Ask = Callable[[Images, bool], Answers]
-_MEMORY = 0.9  # how much of the measured rate is kept from one batch to the next
+_MEMORY = 0.9  # how much of what was measured is kept from one batch, or one request, to the next
+_RECENT = 1.0  # seconds for which a refusal counts as somebody who will come again
+_LONGEST = 30.0  # seconds, the most that anybody is told to stay away
 
 
 @dataclass
@@ -63,6 +65,8 @@ class Batcher:
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._reserved = 0
+        self._refused: deque[float] = deque()
+        self._usual = 1.0
         self._rate = rate
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="hemascope-model", daemon=True)
@@ -82,8 +86,9 @@ class Batcher:
         """Take room for some pictures. Raises FullError when there is none; an empty queue takes any request."""
         with self._changed:
             if self._closing or (self._reserved and self._reserved + pictures > self.room):
-                raise FullError(self._expected_wait())
+                raise self._full()
             self._reserved += pictures
+            self._usual = _MEMORY * self._usual + (1 - _MEMORY) * pictures
 
     def release(self, pictures: int) -> None:
         """Give room back."""
@@ -94,14 +99,14 @@ class Batcher:
         """Raise FullError when not even one more picture would be accepted."""
         with self._changed:
             if self._closing or self._reserved >= self.room:
-                raise FullError(self._expected_wait())
+                raise self._full()
 
     def submit(self, pictures: Images, heatmap: bool = False) -> Future[Answers]:
         """Answers to uint8 (n, side, side, 3), at least one; all of one side, for which room was reserved."""
         job = _Job(pictures, heatmap, Future())
         with self._changed:
             if self._closing:
-                raise FullError(self._expected_wait())
+                raise self._full()
             self._jobs.append(job)
             self._changed.notify()
         return job.future
@@ -113,8 +118,17 @@ class Batcher:
             self._changed.notify()
         self._thread.join()
 
-    def _expected_wait(self) -> float:
-        return max(1.0, self._reserved / self._rate) if self._rate else 1.0
+    def _full(self) -> FullError:
+        """A refusal, with the time after which everybody who waits, and everybody who was refused, could be answered.
+
+        Told only how long the queue is, a crowd would come back at once, and be refused at once.
+        """
+        now = time.monotonic()
+        self._refused.append(now)
+        while self._refused[0] < now - _RECENT:
+            self._refused.popleft()
+        ahead = self._reserved + len(self._refused) * self._usual
+        return FullError(min(_LONGEST, max(1.0, ahead / self._rate)) if self._rate else 1.0)
 
     def _work(self) -> None:
         while taken := self._take():

@@ -61,6 +61,8 @@ def run(app: ASGIApp, listener: socket.socket, stop_seconds: float, say: Callabl
         log_level="warning",
         access_log=False,
         server_header=False,
+        # Reads large bodies at a fraction of the time that h11 takes.
+        http="httptools",
         # Where a proxy passes on what a client claims of itself, nothing here believes it.
         proxy_headers=False,
         timeout_keep_alive=_KEEP_ALIVE,
