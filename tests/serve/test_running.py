@@ -117,7 +117,7 @@ def test_review_opens_on_what_an_audit_wrote(tmp_path: Path) -> None:
     cells = draw_cells(120, seed=6, size=32, dirty=True)
     np.savez(tmp_path / "cells.npz", images=np.asarray(cells.images), labels=cells.labels)
     audit(load(tmp_path / "cells.npz")).write(tmp_path / "findings")
-    places = [tmp_path / "findings", tmp_path / "cells.npz", "--decisions", tmp_path / "mine.csv"]
+    places = [f"{tmp_path}/findings", f"{tmp_path}/cells.npz", "--decisions", f"{tmp_path}/mine.csv"]
     command = [sys.executable, "-m", "hemascope", "review", *places, "--port", "0", "--sample", "5"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -136,7 +136,7 @@ def test_review_opens_on_what_an_audit_wrote(tmp_path: Path) -> None:
 
 def test_review_of_nothing_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "cells.npz", images=np.asarray(draw_cells(8, size=32).images), labels=np.arange(8))
-    command = [sys.executable, "-m", "hemascope", "review", tmp_path / "cells.npz", "--sample", "0"]
+    command = [sys.executable, "-m", "hemascope", "review", f"{tmp_path}/cells.npz", "--sample", "0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert "there is nothing to review" in done.stderr
