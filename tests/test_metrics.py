@@ -316,3 +316,15 @@ def test_scores_that_are_no_probabilities_are_refused_where_it_matters() -> None
             metric(logits, [0, 1])
     with pytest.raises(ValueError, match="same length"):
         metrics.mcnemar([True], [True, False])
+
+
+@pytest.mark.parametrize(("successes", "total"), [(0, 60), (1, 60), (57, 60), (60, 60), (3, 7)])
+def test_clopper_pearson_is_the_exact_interval_of_scipy(successes: int, total: int) -> None:
+    reference = stats.binomtest(successes, total).proportion_ci(0.95, method="exact")
+    assert metrics.clopper_pearson_interval(successes, total) == pytest.approx((reference.low, reference.high))
+
+
+def test_clopper_pearson_without_rows_says_nothing() -> None:
+    assert metrics.clopper_pearson_interval(0, 0) == (0.0, 1.0)
+    with pytest.raises(ValueError, match=r"0\.\.4"):
+        metrics.clopper_pearson_interval(5, 4)

@@ -16,7 +16,7 @@ from hemascope.version import __version__
 
 BASE = (
     "numpy", "scipy", "pillow", "pandas", "pyarrow", "scikit-learn", "matplotlib", "onnxruntime", "typer", "rich",
-    "pydantic", "PyYAML", "Jinja2",
+    "pydantic", "PyYAML", "Jinja2", "fastapi", "uvicorn", "httptools", "python-multipart",
 )  # fmt: skip
 TRAIN = ("torch", "torchvision", "timm", "lightning-fabric", "safetensors", "onnx", "onnxscript", "skl2onnx")
 SEARCH = ("optuna",)

@@ -246,6 +246,22 @@ def wilson_interval(successes: int, total: int, confidence: float = 0.95) -> tup
     return (max(middle - half, 0.0) if successes else 0.0), (min(middle + half, 1.0) if successes < total else 1.0)
 
 
+def clopper_pearson_interval(successes: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The exact interval of a proportion, which holds the truth at least so often; (0, 1) when there are no rows.
+
+    Raises ValueError unless 0 <= successes <= total. Clopper and Pearson, The Use of Confidence or Fiducial Limits
+    Illustrated in the Case of the Binomial, 1934.
+    """
+    from scipy.stats import beta
+
+    if not 0 <= successes <= total:
+        raise ValueError(f"expected successes in 0..{total}, got {successes}")
+    tail = (1 - confidence) / 2
+    low = float(beta.ppf(tail, successes, total - successes + 1)) if successes else 0.0
+    high = float(beta.ppf(1 - tail, successes + 1, total - successes)) if successes < total else 1.0
+    return low, high
+
+
 def bootstrap_interval(
     statistic: Callable[[Counts], Floats],
     groups: ArrayLike,

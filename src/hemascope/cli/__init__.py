@@ -11,6 +11,7 @@ import typer
 from hemascope.cli.auditing import audit
 from hemascope.cli.making import doctor, download, sample
 from hemascope.cli.scoring import evaluate, predict
+from hemascope.cli.serving import review, serve
 from hemascope.cli.training import train
 from hemascope.errors import InputError
 from hemascope.stopping import StoppedError, raising_on_signals, tell
@@ -21,7 +22,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (train, evaluate, audit, predict, sample, download, doctor):
+for command in (train, evaluate, audit, review, predict, serve, sample, download, doctor):
     app.command()(command)
 
 

@@ -57,26 +57,26 @@ class Decoded:
     jpeg_quality: float
 
 
-def decode(source: bytes | Path) -> Images:
+def decode(source: bytes | Path, most_pixels: int = MAX_PIXELS) -> Images:
     """The pixels of a picture: uint8 (height, width, 3), RGB.
 
     source: the encoded file (AVIF, BMP, GIF, JPEG, JPEG 2000, PNG, PPM, TIFF, WebP) or its path. Grey, palette
     and CMYK become RGB, 16 bits are scaled to 8, transparency is laid on white, the EXIF orientation is applied, and
     of several frames the first is taken. Raises InputError with the reason when it is no picture, is damaged, has
-    less than 8 pixels on a side, or has more than 64 million pixels (refused before decoding).
+    less than 8 pixels on a side, or has more than `most_pixels` (refused before decoding).
     """
-    return decode_picture(source).pixels
+    return decode_picture(source, most_pixels).pixels
 
 
-def decode_picture(source: bytes | Path) -> Decoded:
+def decode_picture(source: bytes | Path, most_pixels: int = MAX_PIXELS) -> Decoded:
     """As `decode`, with what the pixels do not tell: whether it was JPEG, and whether it had further frames."""
     try:
         content = source if isinstance(source, bytes) else _content(source)
-        plain = _plain(content) if isinstance(content, bytes) else None
+        plain = _plain(content, most_pixels) if isinstance(content, bytes) else None
         if plain is not None:
             return Decoded(plain, False, False, "RGB", float("nan"))
         with _opened(content) as image:
-            _check_size(image.size)
+            _check_size(image.size, most_pixels)
             jpeg = image.format in _JPEG_FORMATS
             # A camera's JPEG may carry a small preview as its second frame, which is nothing to tell.
             several = not jpeg and getattr(image, "n_frames", 1) > 1
@@ -97,7 +97,8 @@ def decode_picture(source: bytes | Path) -> Decoded:
     except Image.DecompressionBombError as error:
         # Pillow refuses such a picture before its sides can be asked for; their product stands in its message.
         found = re.search(r"\d+", str(error))
-        raise InputError(_too_large(f"{int(found[0]):,}" if found else "far too many")) from error
+        pixels = f"{int(found[0]):,}" if found else "far too many"
+        raise InputError(_too_large(pixels, most_pixels)) from error
     except Exception as error:
         if isinstance(error, OSError) and error.strerror:
             raise InputError(f"it cannot be opened ({error.strerror}); check the name and your rights.") from error
@@ -114,11 +115,11 @@ def _content(path: Path) -> bytes | Path:
     return path.read_bytes() if about.st_size <= READ_AT_ONCE else path
 
 
-def _plain(content: bytes) -> Images | None:
+def _plain(content: bytes, most_pixels: int) -> Images | None:
     size = plain_png_size(content)
     if size is None:
         return None
-    _check_size(size)
+    _check_size(size, most_pixels)
     return decode_plain_png(content)
 
 
@@ -146,18 +147,17 @@ def _jpeg_quality(image: Image.Image) -> float:
     return float(np.clip(5000 / scale if scale > 100 else (200 - scale) / 2, 1, 100))
 
 
-def _check_size(size: tuple[int, int]) -> None:
+def _check_size(size: tuple[int, int], most_pixels: int) -> None:
     width, height = size
-    if width * height > MAX_PIXELS:
-        raise InputError(_too_large(f"{width:,} x {height:,}"))
+    if width * height > most_pixels:
+        raise InputError(_too_large(f"{width:,} x {height:,}", most_pixels))
     if min(width, height) < MIN_SIDE:
         raise InputError(f"it has {width} x {height} pixels; a cell needs at least {MIN_SIDE} x {MIN_SIDE}.")
 
 
-def _too_large(pixels: str) -> str:
-    return (
-        f"it has {pixels} pixels, more than the {MAX_PIXELS // 10**6} million that are decoded; cut the cell out first."
-    )
+def _too_large(pixels: str, most_pixels: int) -> str:
+    most = f"{most_pixels / 10**6:g} million" if most_pixels >= 10**6 else f"{most_pixels:,}"
+    return f"it has {pixels} pixels, more than the {most} that are decoded; cut the cell out first."
 
 
 def _rgb(image: Image.Image) -> Images:
