@@ -13,9 +13,7 @@ from hemascope.split import split
 from hemascope.synthetic import draw_cells
 from hemascope.trust.fingerprint import known_rows
 from hemascope.trust.fitted import (
-    STRANGE,
     UNDISTORTED,
-    UNSURE,
     Distortion,
     Trust,
     balanced_weights,
@@ -87,21 +85,6 @@ def test_weights_are_divided_out(cells: Cells) -> None:
     assert balanced_weights([2, 0, 2]).tolist() == [1.0, 0.0, 1.0]
 
 
-def test_reasons_not_to_trust_are_told_apart(cells: Cells) -> None:
-    trust, _ = fit_trust(by_colour, cells, UNDISTORTED)
-    assert trust.outliers is not None
-    usual, odd = trust.outliers.value - 1, trust.outliers.value + 1
-    sure = Trust(trust.calibration, None, trust.outliers, np.linspace(0.5, 1, 1000), np.ones(1000, bool))
-    assert sure.usual_rule is not None
-    assert sure.usual_rule.max_error == 0.01
-    high, low = np.array([[0.99, 0.01]]), np.array([[0.4, 0.6]])
-    rule = sure.reject_rule(0.01)
-    assert rule.threshold <= 0.6
-    strict = type(rule)(**{**vars(rule), "threshold": 0.9})
-    found = sure.why_not(np.concatenate([high, low, high, low]), [usual, usual, odd, odd], strict)
-    assert found == ["", UNSURE, STRANGE, f"{STRANGE}; {UNSURE}"]
-
-
 def test_a_risk_that_few_rows_cannot_prove_is_refused(cells: Cells) -> None:
     trust, _ = fit_trust(by_colour, cells, UNDISTORTED)
     with pytest.raises(InputError, match="299"):
@@ -115,6 +98,5 @@ def test_a_run_carries_it_in_its_file(finished: Run, dirty: Cells) -> None:
     images = np.asarray(dirty.images[:30])
     answers = model.answers(images)
     assert answers.outlier_score.shape == (30,)
-    assert len(model.trust.why_not(answers.probabilities, answers.outlier_score)) == 30
     assert model.colours is not None
     assert pixel_hashes(dirty).shape == (400,)

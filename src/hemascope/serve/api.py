@@ -140,7 +140,7 @@ class Service:
             "picture_size": self.model.image_size,
             "crop": self.crop,
             "heatmap": self.model.explains,
-            "thresholds": dict(vars(self.verdict)),
+            "thresholds": self.verdict.thresholds(),
             "metadata": self.model.metadata,
             "limits": {
                 "files": limits.files,

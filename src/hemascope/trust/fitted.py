@@ -70,26 +70,6 @@ class Trust:
                 continue
         return None
 
-    def why_not(
-        self, probabilities: NDArray[np.floating[Any]], outlier_score: ArrayLike, rule: RejectRule | None = None
-    ) -> list[str]:
-        """Why each answer should not be trusted, in a few words; "" where nothing speaks against it.
-
-        probabilities: (n, classes). outlier_score: (n,). rule: which confidence is enough; `usual_rule` when None.
-        """
-        rule = self.usual_rule if rule is None else rule
-        strange = np.zeros(len(probabilities), bool)
-        if self.outliers is not None:
-            strange = self.outliers.is_outlier(outlier_score)
-        sure = np.ones(len(probabilities), bool) if rule is None else rule.answers(probabilities.max(1))
-        words = {
-            (False, True): "",
-            (True, True): STRANGE,
-            (False, False): UNSURE,
-            (True, False): f"{STRANGE}; {UNSURE}",
-        }
-        return [words[bool(odd), bool(enough)] for odd, enough in zip(strange, sure, strict=True)]
-
     def sets_of(self, probabilities: NDArray[np.floating[Any]]) -> NDArray[np.bool_] | None:
         """Which classes each picture may be, bool (n, classes); None without `sets`."""
         return None if self.sets is None else prediction_sets(probabilities, self.sets)
@@ -132,10 +112,6 @@ class Trust:
             raise InputError(
                 f"what the model's file says of when to trust it cannot be read ({error}); export the model again."
             ) from error
-
-
-STRANGE = "unlike the training pictures"
-UNSURE = "unsure"
 
 
 class Distortion(NamedTuple):

@@ -2,48 +2,74 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hemascope.runtime import Answers, Model
 
 UNSURE = "unsure"
 OUTLIER = "outlier"
 """The kinds of reasons. Each reason is "KIND: a sentence", so that a program counts them and a person reads them."""
-
-
-class Verdict(Protocol):
-    """Judges the answers of one model."""
-
-    def why_not(self, answers: Answers) -> list[list[str]]:
-        """Reasons not to trust each answer, each as "KIND: a sentence"; an empty list means trust."""
-        ...
+PROVISIONAL = 0.5
 
 
 @dataclass(frozen=True)
-class LeastConfidence:
-    """A provisional verdict, for a model whose file says nothing of when to believe it.
+class Verdict:
+    """Judges the answers of one model.
 
-    threshold: the highest probability below which an answer is not trusted.
+    confidence: the highest probability below which an answer is not trusted. max_error: the share of wrong answers that
+    the confidence was set for, or None where nothing is known of the model. outlier_score: above it a picture is called
+    unlike the training pictures; None where that is not known.
     """
 
-    threshold: float = 0.5
+    confidence: float = PROVISIONAL
+    max_error: float | None = None
+    outlier_score: float | None = None
 
     def why_not(self, answers: Answers) -> list[list[str]]:
-        """As the protocol says."""
-        return [
-            [f"{UNSURE}: the highest probability is {confidence:.2f}, below {self.threshold:.2f}."]
-            if not confidence >= self.threshold
-            else []
-            for confidence in answers.probabilities.max(axis=1).tolist()
-        ]
+        """Reasons not to trust each answer, each as "KIND: a sentence"; an empty list means trust."""
+        confidences, scores = answers.probabilities.max(axis=1).tolist(), answers.outlier_score.tolist()
+        return [self._reasons(sure, strange) for sure, strange in zip(confidences, scores, strict=True)]
+
+    def _reasons(self, sure: float, strange: float) -> list[str]:
+        reasons, most = [], self.outlier_score
+        # What is no number is neither sure nor usual.
+        if most is not None and not strange <= most:
+            reasons.append(f"{OUTLIER}: unlike the training pictures ({strange:.1f}, above {most:.1f}).")
+        if not sure >= self.confidence:
+            reasons.append(f"{UNSURE}: the highest probability is {sure:.2f}, below {self.confidence:.2f}.")
+        return reasons
+
+    def thresholds(self) -> Mapping[str, float | None]:
+        """What it judges by, for people and programs."""
+        return dict(vars(self))
 
 
-def verdict_of(model: Model) -> Verdict:
-    """How the answers of a model are judged."""
-    return LeastConfidence()
+def verdict_of(model: Model, max_error: float | None = None) -> Verdict:
+    """How the answers of a model are judged, by what its file knows of itself.
+
+    max_error: the share of wrong answers that is allowed; the usual one when None. Raises InputError when the
+    calibration rows are too few to prove it.
+    """
+    trust = model.trust
+    if trust is None:
+        return Verdict()
+    rule = trust.usual_rule if max_error is None else trust.reject_rule(max_error)
+    strange = None if trust.outliers is None else trust.outliers.value
+    if rule is None:
+        return Verdict(outlier_score=strange)
+    return Verdict(rule.threshold, rule.max_error, strange)
 
 
 def kind_of(reason: str) -> str:
     """The kind of a reason: what stands before its colon."""
     return reason.partition(":")[0]
+
+
+def kinds(reasons: list[list[str]]) -> NDArray[Any]:
+    """The kinds of reasons of each answer in one word or two, "" for trust: str (n,), for a table."""
+    return np.array(["; ".join(kind_of(reason) for reason in each) for each in reasons], dtype=object)
