@@ -1,4 +1,4 @@
-"""A finished run -> what is handed on: one ONNX file of a chosen precision.
+"""A finished run -> what is handed on: one ONNX file of a chosen precision, or the zip of a submission.
 
 Its functions are looked up when they are first used: those that start from a run's model.onnx need no torch.
 """
@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from hemascope.export.network import TOLERANCE as TOLERANCE
     from hemascope.export.network import export_onnx as export_onnx
     from hemascope.export.network import to_onnx as to_onnx
+    from hemascope.export.submission import export_submission as export_submission
 
 _HOMES = {
     "TOLERANCE": "network",
     "export_file": "file",
     "export_onnx": "network",
+    "export_submission": "submission",
     "to_onnx": "network",
 }
 
