@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from hemascope.cli.auditing import audit
+from hemascope.cli.exporting import export
 from hemascope.cli.making import doctor, download, sample
 from hemascope.cli.scoring import evaluate, predict
 from hemascope.cli.training import train
@@ -21,7 +22,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (train, evaluate, audit, predict, sample, download, doctor):
+for command in (train, evaluate, audit, predict, export, sample, download, doctor):
     app.command()(command)
 
 
