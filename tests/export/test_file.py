@@ -13,7 +13,7 @@ from hemascope.export import check, export_file, file, int8
 from hemascope.export.check import Difference
 from hemascope.export.file import check_difference, check_loss
 from hemascope.export.int8 import Loss
-from hemascope.export.source import open_source, run_hash
+from hemascope.export.source import Precision, Source, open_source, run_hash
 from hemascope.run import Run
 from hemascope.runtime import Model, load_model
 
@@ -66,8 +66,8 @@ def test_int8_takes_held_out_rows_and_its_loss_is_bounded(
 def test_an_export_that_answers_otherwise_leaves_nothing(
     finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Spoilt(file.Source):
-        def in_precision(self, precision: object) -> onnx.ModelProto:
+    class Spoilt(Source):
+        def in_precision(self, precision: Precision) -> onnx.ModelProto:
             proto = super().in_precision("float32")
             for tensor in proto.graph.initializer:
                 if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) == 4 and tensor.dims[0] > 1:
