@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import functools
+import json
+import os
+import subprocess
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch.nn import functional
 
 from hemascope.errors import InputError
+from hemascope.export import keras_network
 from hemascope.export.operators import plan_of
 from hemascope.export.plan import Plan
 from hemascope.export.specialise import specialise
@@ -189,10 +194,31 @@ GRAPHS = {
 }  # fmt: skip
 
 
-def check(model: onnx.ModelProto) -> None:
-    images = np.random.default_rng(1).integers(0, 256, (4, SIDE, SIDE, 3), np.uint8)
-    expected = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"images": images})[0]
-    found = carried_out(plan_of(specialise(model, SIDE)), images)
+ORDERS = graph_of(
+    helper.make_node("Transpose", ["x"], ["turned"], perm=[0, 1, 3, 2]),
+    helper.make_node("Add", ["x", "turned"], ["sum"]),
+    helper.make_node("Concat", ["turned", "sum"], ["both"], axis=1),
+    helper.make_node("GlobalAveragePool", ["both"], ["squeezed"]),
+    helper.make_node("Sigmoid", ["squeezed"], ["gate"]),
+    helper.make_node("Mul", ["both", "gate"], ["gated"]),
+    helper.make_node("MatMul", ["rows", "gated"], ["fewer_rows"]),
+    helper.make_node("ReduceMean", ["fewer_rows", "places"], ["means"], keepdims=0),
+    helper.make_node("Gemm", ["means", "kernel", "bias"], ["logits"], transB=1, alpha=0.5, beta=2.0),
+    helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+    rows=numbers(4, SIDE),
+    places=axes(2, 3),
+    kernel=numbers(5, 2 * CHANNELS),
+    bias=numbers(5),
+)
+"""Values that are kept in different orders of their axes meet in it."""
+
+IMAGES = np.random.default_rng(1).integers(0, 256, (4, SIDE, SIDE, 3), np.uint8)
+
+
+def check(model: onnx.ModelProto, carried: Callable[[Plan, np.ndarray], np.ndarray] = carried_out) -> None:
+    """Assert that a graph gives on ONNX Runtime what its steps give where they are carried out."""
+    expected = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"images": IMAGES})[0]
+    found = carried(plan_of(specialise(model, SIDE)), IMAGES)
     assert found.shape == expected.shape
     assert np.abs(found - expected).max() < 1e-4 * max(1.0, float(np.abs(expected).max()))
 
@@ -203,24 +229,34 @@ def test_an_operator_becomes_steps_that_give_the_same(name: str) -> None:
 
 
 def test_values_in_different_orders_meet() -> None:
-    check(
-        graph_of(
-            helper.make_node("Transpose", ["x"], ["turned"], perm=[0, 1, 3, 2]),
-            helper.make_node("Add", ["x", "turned"], ["sum"]),
-            helper.make_node("Concat", ["turned", "sum"], ["both"], axis=1),
-            helper.make_node("GlobalAveragePool", ["both"], ["squeezed"]),
-            helper.make_node("Sigmoid", ["squeezed"], ["gate"]),
-            helper.make_node("Mul", ["both", "gate"], ["gated"]),
-            helper.make_node("MatMul", ["rows", "gated"], ["fewer_rows"]),
-            helper.make_node("ReduceMean", ["fewer_rows", "places"], ["means"], keepdims=0),
-            helper.make_node("Gemm", ["means", "kernel", "bias"], ["logits"], transB=1, alpha=0.5, beta=2.0),
-            helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
-            rows=numbers(4, SIDE),
-            places=axes(2, 3),
-            kernel=numbers(5, 2 * CHANNELS),
-            bias=numbers(5),
-        )
+    check(ORDERS)
+
+
+def read_answers(path: Path, plan: Plan, images: np.ndarray) -> np.ndarray:
+    return np.asarray(np.load(path))
+
+
+def test_keras_gives_the_same_for_every_operator(tmp_path: Path) -> None:
+    """All graphs in one process, as TensorFlow takes seconds to begin."""
+    if not (python := os.environ.get("HEMASCOPE_KERAS_PYTHON")):
+        pytest.skip("HEMASCOPE_KERAS_PYTHON names no Python of an environment with TensorFlow 2.17 and Keras 3.4")
+    graphs = [*GRAPHS.values(), ORDERS]
+    for number, graph in enumerate(graphs):
+        plan = plan_of(specialise(graph, SIDE))
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "network.json").write_text(json.dumps({"steps": plan.steps, "side": SIDE}))
+        np.savez(tmp_path / str(number) / "network.npz", allow_pickle=False, **plan.arrays)
+    np.save(tmp_path / "images.npy", IMAGES)
+    code = (
+        "import sys; from pathlib import Path; import numpy as np; exec(Path(sys.argv[1]).read_text())\n"
+        "for folder in [path for path in Path().iterdir() if path.is_dir()]:\n"
+        "    np.save(folder / 'found.npy', Network(folder).probabilities(np.load('images.npy')))\n"
     )
+    subprocess.run(
+        [python, "-I", "-c", code, str(keras_network.__file__)], cwd=tmp_path, check=True, capture_output=True
+    )
+    for number, graph in enumerate(graphs):
+        check(graph, functools.partial(read_answers, tmp_path / str(number) / "found.npy"))
 
 
 def test_resizing_to_the_size_that_is_there_takes_no_step() -> None:
