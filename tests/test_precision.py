@@ -7,7 +7,7 @@ import onnx
 from onnx import numpy_helper
 
 from hemascope.data import Cells
-from hemascope.precision import LEAST_NUMBERS, with_half_weights
+from hemascope.precision import LEAST_NUMBERS, has_half_weights, with_half_weights, with_whole_weights
 from hemascope.run import Run
 from hemascope.runtime import Model
 
@@ -34,3 +34,23 @@ def test_what_half_precision_cannot_hold_stays_as_it_is(finished: Run) -> None:
     assert np.array_equal(numpy_helper.to_array(kept[large.name]), numbers)
     little = [tensor.name for tensor in whole.graph.initializer if np.prod(tensor.dims) < LEAST_NUMBERS]
     assert set(little) <= set(kept)
+
+
+def test_whole_weights_undo_half_ones_but_for_their_rounding(finished: Run, drawn: Cells, tmp_path: Path) -> None:
+    run = onnx.load(finished.model / "model.onnx")
+    half = with_half_weights(run)
+    whole = with_whole_weights(half)
+    assert has_half_weights(half)
+    assert not has_half_weights(whole)
+    onnx.checker.check_model(whole)
+    assert [node.op_type for node in whole.graph.node] == [node.op_type for node in run.graph.node]
+    for name, model in (("half", half), ("whole", whole)):
+        onnx.save(model, tmp_path / f"{name}.onnx")
+    images = np.asarray(drawn.images[:20])
+    rounded, found = (Model(tmp_path / f"{name}.onnx").predict(images) for name in ("half", "whole"))
+    assert np.abs(rounded - found).max() < 1e-6
+
+
+def test_whole_weights_of_whole_weights_are_the_same(finished: Run) -> None:
+    run = onnx.load(finished.model / "model.onnx")
+    assert with_whole_weights(run).SerializeToString(deterministic=True) == run.SerializeToString(deterministic=True)

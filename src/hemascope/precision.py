@@ -1,4 +1,4 @@
-"""A model's file made smaller: weights in half precision, or whole numbers of 8 bits."""
+"""How many bits a model's file keeps of each weight: 16 for half the size, or 32."""
 
 from __future__ import annotations
 
@@ -36,3 +36,31 @@ def with_half_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     graph.initializer.extend(kept)
     graph.node.extend(nodes)
     return smaller
+
+
+def with_whole_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose weights are all kept in 32 bits: `with_half_weights` undone, but for what it rounded."""
+    larger = onnx.ModelProto()
+    larger.CopyFrom(model)
+    graph = larger.graph
+    halves = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16}
+    nodes, replaced = [], set()
+    for node in graph.node:
+        if node.op_type == "Cast" and node.input[0] in halves and node.attribute[0].i == TensorProto.FLOAT:
+            numbers = numpy_helper.to_array(halves[node.input[0]]).astype(np.float32)
+            graph.initializer.append(numpy_helper.from_array(numbers, node.output[0]))
+            replaced.add(node.input[0])
+        else:
+            nodes.append(node)
+    needed = {name for node in nodes for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name not in replaced or tensor.name in needed]
+    del graph.initializer[:]
+    del graph.node[:]
+    graph.initializer.extend(kept)
+    graph.node.extend(nodes)
+    return larger
+
+
+def has_half_weights(model: onnx.ModelProto) -> bool:
+    """Whether some weights of a model are kept in 16 bits."""
+    return any(tensor.data_type == TensorProto.FLOAT16 for tensor in model.graph.initializer)

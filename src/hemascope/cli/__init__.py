@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from hemascope.cli.auditing import audit
+from hemascope.cli.exporting import export
 from hemascope.cli.making import doctor, download, sample
 from hemascope.cli.scoring import evaluate, predict
 from hemascope.cli.serving import review, serve
@@ -22,7 +23,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (train, evaluate, audit, review, predict, serve, sample, download, doctor):
+for command in (train, evaluate, audit, review, predict, export, serve, sample, download, doctor):
     app.command()(command)
 
 

@@ -8,7 +8,7 @@ import torch
 
 from hemascope.data import Cells
 from hemascope.errors import InputError
-from hemascope.export import TOLERANCE, export_onnx
+from hemascope.export.network import TOLERANCE, export_onnx
 from hemascope.model import Network
 from hemascope.runtime import Model
 from hemascope.split import split
