@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from hemascope.evaluate import evaluate as evaluate
     from hemascope.pipeline import train as train
     from hemascope.predict import predict as predict
+    from hemascope.refit import refit as refit
+    from hemascope.runtime import load_model as load_model
     from hemascope.split import split as split
     from hemascope.stress import stress as stress
     from hemascope.synthetic import draw_cells as draw_cells
@@ -35,7 +37,9 @@ _HOMES = {
     "draw_cells": "synthetic",
     "evaluate": "evaluate",
     "load": "data",
+    "load_model": "runtime",
     "predict": "predict",
+    "refit": "refit",
     "save_npz": "data",
     "split": "split",
     "stress": "stress",
@@ -51,10 +55,11 @@ __all__ = [
     "draw_cells",
     "evaluate",
     "load",
+    "load_model",
     "predict",
     "save_npz",
 ]
-__all__ += ["split", "stress", "train"]
+__all__ += ["refit", "split", "stress", "train"]
 
 
 class _Package(ModuleType):

@@ -12,13 +12,20 @@ from hemascope.errors import InputError
 from hemascope.processes import leads, processes
 
 if TYPE_CHECKING:
+    from hemascope.data import Cells
     from hemascope.recipe import Recipe
 
 
 def train(
     data: Data,
-    recipe: Annotated[str, typer.Option(help="A recipe's name or YAML file; several, with commas, are compared.")],
     out: Annotated[Path, typer.Option(help="The run folder to write; it must not exist or be empty.")],
+    recipe: Annotated[
+        str | None, typer.Option(help="A recipe's name or YAML file; several, with commas, are compared.")
+    ] = None,
+    refit: Annotated[
+        Path | None,
+        typer.Option(metavar="MODEL", help="In place of a recipe: fit this model again to some 10 to 100 pictures."),
+    ] = None,
     test: Annotated[Path | None, typer.Option(help="A further labelled file, scored with the chosen model.")] = None,
     all_tests: Annotated[bool, typer.Option(help="Score every recipe on test rows, not the chosen alone.")] = False,
     pretrained: Annotated[
@@ -59,6 +66,15 @@ def train(
     crop: Crop = None,
 ) -> None:
     """Clean, split, train, score and report: the main job, from labelled pictures to RUN/report.html."""
+    if refit is not None:
+        if recipe is not None:
+            raise InputError(
+                "--refit takes a model's network as it is, and --recipe trains one; give one of them."
+            )
+        _refit(refit, load_cells(data, class_map, group_by, crop), out, seed)
+        return
+    if recipe is None:
+        raise InputError("--recipe is missing: name one, such as small, or a model to fit again with --refit.")
     from hemascope import pipeline
 
     recipes = [_recipe(name.strip(), pretrained, epochs) for name in recipe.split(",") if name.strip()]
@@ -123,6 +139,15 @@ def train(
         import json
 
         print(summary(json.loads(run.metrics.read_text(encoding="utf-8"))["test"]))
+
+
+def _refit(model: Path, cells: Cells, out: Path, seed: str) -> None:
+    from hemascope.refit import refit
+
+    numbers = _seeds(seed, None)
+    if len(numbers) > 1:
+        raise InputError(f"--seed names {len(numbers)} seeds; --refit takes one.")
+    refit(model, cells, out, seed=numbers[0])
 
 
 def _recipe(name: str, pretrained: str | None, epochs: int | None) -> Recipe:

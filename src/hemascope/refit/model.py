@@ -1,0 +1,157 @@
+"""A model fitted again to another laboratory, written as a run folder like any other, if it is better."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hemascope.data import Cells, pixel_hashes
+from hemascope.errors import InputError
+from hemascope.evaluate import check_labels, score
+from hemascope.files import new_folder, replacing, write_json, write_text
+from hemascope.models import model_folder
+from hemascope.refit.head import LEAST, Fitted, Head, fit
+from hemascope.run import Run, versions, write_table
+from hemascope.runtime import PURPOSE, Model, load_model
+from hemascope.trust.calibration import Calibration, fit_calibration
+from hemascope.trust.fingerprint import Fingerprint, fingerprint
+from hemascope.trust.fitted import Trust
+from hemascope.trust.outliers import OutlierThreshold
+from hemascope.version import __version__
+
+Say = Callable[[str], None]
+
+FEWEST = 10
+MOST = 20_000
+"""More pictures than this are better spent on a training."""
+
+
+def refit(model: str | Path, cells: Cells, out: str | Path, *, seed: int = 0, say: Say = print) -> Run | None:
+    """Fit a model again to labelled cells of another laboratory, in seconds; needs no torch.
+
+    model: a run folder, its model.onnx, or the name of one that comes with the package. cells: labelled, 10 or more,
+    best some 100 of all classes; classes that the model does not know are learnt. Returns the run folder, whose model
+    is like any other; or None, and writes nothing, when the refitted model is no better in cross-validation than the
+    unchanged one. Raises InputError when the cells are too few, too many, of one class, or without labels.
+    """
+    base, folder = load_model(model), new_folder(Path(out))
+    check_labels(cells, cells.source or "cells")
+    if not FEWEST <= len(cells) <= MOST:
+        raise InputError(
+            f"{cells.source}: holds {len(cells):,} labelled pictures; a refit takes {FEWEST} to {MOST:,}: label more, "
+            "or train on them."
+        )
+    if len(np.unique(cells.labels)) < 2:
+        raise InputError(f"{cells.source}: shows one class only; a refit needs labelled pictures of two or more.")
+    found = fit(base, cells, seed)
+    say(found.sentence())
+    changes = [f"field of view {found.front.field:g}"] if found.front.field != 1 else []
+    changes += ["colours matched"] if found.front.colours is not None else []
+    say(f"before the network: {', '.join(changes) or 'nothing changed'}; penalty {found.penalty:g}")
+    if not found.better:
+        say("the refitted model is no better: nothing was written, go on with the unchanged one")
+        return None
+    run = Run(folder)
+    temperature = fit_calibration(found.logits, found.labels, np.ones(found.logits.shape[1])).temperature
+    trust = _trust(base, found, cells, temperature)
+    _write_model(base, found, trust, temperature, run)
+    _write_run(model, found, cells, run, seed)
+    say(f"written: {run.folder}")
+    return run
+
+
+def _trust(base: Model, found: Fitted, cells: Cells, temperature: float) -> Trust:
+    """When the refitted model should be believed, as far as so few pictures tell."""
+    counts = np.bincount(found.labels, minlength=len(found.class_names))
+    calibration = Calibration(0.0, None, temperature, tuple((counts / counts.sum()).tolist()))
+    probabilities = calibration.probabilities(found.logits)
+    images = np.asarray(cells.images[:])
+    new, before = fingerprint(images), base.trust
+    outliers = None if before is None else before.outliers
+    notes = ["The model was fitted again to few pictures: its thresholds are wide, and drift and sets are not told."]
+    if outliers is not None:
+        scores = base.answers(np.ascontiguousarray(found.front(images))).outlier_score
+        try:
+            own = OutlierThreshold.fit(scores, outliers.kept)
+            outliers = own if own.value > outliers.value else outliers
+        except InputError as error:
+            notes.append(f"the outlier threshold is that of the unchanged model: {error}")
+    known = before.fingerprint.hashes if before is not None and before.fingerprint is not None else new[:0]
+    return Trust(
+        calibration=calibration,
+        sets=None,
+        outliers=outliers,
+        confidence=probabilities.max(1),
+        correct=probabilities.argmax(1) == found.labels,
+        fingerprint=Fingerprint(np.concatenate([known, new])),
+        notes=tuple(notes),
+    )
+
+
+def _write_model(base: Model, found: Fitted, trust: Trust, temperature: float, run: Run) -> None:
+    import onnx
+
+    from hemascope.front import with_front
+    from hemascope.tail import with_head
+
+    head = Head(found.head.own / temperature, found.head.weights / temperature, found.head.bias / temperature)
+    model = with_head(with_front(onnx.load(base.path), found.front), head.own, head.weights, head.bias, LEAST)
+    stated = base.metadata | {
+        "class_names": json.dumps(list(found.class_names)),
+        "version": __version__,
+        "versions": json.dumps(versions()),
+        "purpose": PURPOSE,
+        "trust": json.dumps(trust.as_json()),
+        "refit": json.dumps({"rows": len(found.labels), "field": found.front.field, "penalty": found.penalty}),
+    }
+    onnx.helper.set_model_props(model, stated)
+    with replacing(run.model / "model.onnx") as temporary:
+        onnx.save(model, temporary)
+        Model(temporary)
+
+
+def _write_run(model: str | Path, found: Fitted, cells: Cells, run: Run, seed: int) -> None:
+    """What makes the folder a run: the rows, the scores in cross-validation, and where the model came from."""
+    names, before = found.class_names, model_folder(model)
+    named = replace(cells, labels=found.labels.astype(np.int64), class_names=names)
+    rows = pd.DataFrame(
+        {
+            "id": cells.ids,
+            "label": np.array(names)[found.labels],
+            "split": "train",
+            "group": "" if cells.groups is None else cells.groups,
+            "pixel_hash": pixel_hashes(named),
+        }
+    )
+    if (before / "split.csv").is_file():
+        old = pd.read_csv(before / "split.csv", dtype={"pixel_hash": np.uint64, "id": str}, keep_default_na=False)
+        rows = pd.concat([old, rows], ignore_index=True)
+    write_table(run.split, rows)
+    if (before / "config.yaml").is_file():
+        with replacing(run.config) as temporary:
+            shutil.copyfile(before / "config.yaml", temporary)
+    weights = Calibration(0.0, None, 1.0, tuple([1 / len(names)] * len(names)))
+    scores = score(weights.probabilities(found.logits), found.labels, names, seed=seed)
+    facts: dict[str, Any] = {
+        "model": str(model),
+        "source": cells.source,
+        "rows": len(cells),
+        "cross_validated": scores,
+        "unchanged_right": found.unchanged,
+        "refitted_right": found.refitted,
+        "mcnemar_p": found.test.p,
+        "field": found.front.field,
+        "colours_matched": found.front.colours is not None,
+        "penalty": found.penalty,
+        "seed": seed,
+    }
+    write_json(run.folder / "refit.json", facts)
+    write_text(run.folder / "README.md", f"# {run.folder.name}\n\n{found.sentence()}.\n\n{PURPOSE}\n")
+    write_json(run.model / "model.json", {"class_names": list(names), "refitted_from": str(model), "purpose": PURPOSE})
