@@ -57,9 +57,9 @@ class Answered:
         found: dict[str, list[Any] | NDArray[Any]] = {
             "id": list(self.ids),
             "label": labels,
-            "confidence": probabilities.max(1, initial=-np.inf),
+            "confidence": probabilities.max(1),
         }
-        found |= {name: probabilities[:, place] for place, name in enumerate(class_names)}
+        found |= {name: np.ascontiguousarray(probabilities[:, place]) for place, name in enumerate(class_names)}
         found["outlier_score"] = _spread(self.answers.outlier_score, good)
         found["trust"] = list(self.trust)
         found["error"] = list(self.errors)
@@ -149,14 +149,33 @@ def arrow_table(found: Answered, class_names: Sequence[str], embedding: bool) ->
     """The table of some answers: text, float32, and for the embedding lists of float32; null where there is none."""
     import pyarrow as pa
 
+    missing = np.array([bool(error) for error in found.errors], np.bool_)
     columns: dict[str, pa.Array] = {}
     for name, values in found.columns(class_names, embedding).items():
         if isinstance(values, list):
-            columns[name] = pa.array(values, pa.string())
+            columns[name] = _texts(values)
         elif values.ndim == 1:
-            columns[name] = pa.array(values, pa.float32(), from_pandas=True)
+            columns[name] = pa.Array.from_buffers(pa.float32(), len(values), [_valid(~missing), pa.py_buffer(values)])
         else:
-            flat = pa.array(values.reshape(-1), pa.float32())
-            missing = pa.array([bool(error) for error in found.errors])
-            columns[name] = pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=missing)
-    return pa.table(columns)
+            flat = pa.Array.from_buffers(pa.float32(), values.size, [None, pa.py_buffer(values)])
+            kind = pa.list_(pa.float32(), values.shape[1])
+            columns[name] = pa.Array.from_buffers(kind, len(values), [_valid(~missing)], children=[flat])
+    return pa.Table.from_arrays(list(columns.values()), names=list(columns))
+
+
+# Arrow's own ways from lists and arrays import pandas, which takes longer than to name a picture.
+def _texts(values: Sequence[str | None]) -> pa.Array:
+    import pyarrow as pa
+
+    encoded = [b"" if value is None else value.encode() for value in values]
+    offsets = np.zeros(len(values) + 1, np.int32)
+    np.cumsum([len(value) for value in encoded], out=offsets[1:])
+    valid = _valid(np.array([value is not None for value in values], np.bool_))
+    return pa.StringArray.from_buffers(len(values), pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded)), valid)
+
+
+def _valid(rows: NDArray[np.bool_]) -> pa.Buffer | None:
+    """Which rows have a value, as Arrow keeps it; None where all have."""
+    import pyarrow as pa
+
+    return None if rows.all() else pa.py_buffer(np.packbits(rows, bitorder="little"))
