@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemascope.bulk.answers import UNREADABLE, Answered, Namer, answered, joined, none_read
-from hemascope.bulk.plan import plan
+from hemascope.bulk.plan import Part, plan, survey
 from hemascope.data import Cells, pixel_hashes
 from hemascope.errors import InputError
 from hemascope.progress import Progress
@@ -39,18 +39,27 @@ def predict(
     """
     import pandas as pd
 
-    model = load_model(model)
     if isinstance(inputs, Cells):
+        model = load_model(model)
         found = _of_cells(model, inputs)
     else:
-        parts = plan([inputs] if isinstance(inputs, (str, Path)) else inputs)
-        batches = [batch for _, batch, _ in answered(Namer(model, crop), parts)]
-        if not batches:
-            raise InputError("the inputs hold no pictures; name others.")
-        found = joined(batches)
-        if all(found.errors):
-            raise InputError(none_read(len(found.ids), f"{found.ids[0]}: {found.errors[0]}"))
+        # One thread for each batch, as `answered` says.
+        model = load_model(model, threads=1)
+        parts = list(plan([inputs] if isinstance(inputs, (str, Path)) else inputs))
+        found = _of_parts(Namer(model, crop), parts)
     return pd.DataFrame(found.columns(model.class_names, embedding=False))
+
+
+def _of_parts(namer: Namer, parts: Sequence[Part]) -> Answered:
+    batches = []
+    with Progress("predicting", survey(parts).pictures, "images") as progress:
+        for _, batch, _ in answered(namer, parts):
+            batches.append(batch)
+            progress.advance(len(batch.ids))
+    found = joined(batches)
+    if all(found.errors):
+        raise InputError(none_read(len(found.ids), f"{found.ids[0]}: {found.errors[0]}"))
+    return found
 
 
 def _of_cells(model: Model, cells: Cells) -> Answered:
