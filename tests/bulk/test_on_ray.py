@@ -72,8 +72,11 @@ def kill_one(parts: Path) -> list[int]:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("two_workers")
-def test_a_cluster_makes_the_same_table_though_a_worker_is_killed(pool: Path, tmp_path: Path) -> None:
-    listed = tmp_path / "list.csv"
+def test_a_cluster_makes_the_same_table_though_a_worker_is_killed(
+    pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    listed = Path("list.csv")
     listed.write_text("path\n" + "".join(f"{file}\n" for file in sorted(pool.iterdir())) * 15)
     predict_to_table([listed], tmp_path / "local.csv", part_rows=15)
     met: list[list[int]] = []

@@ -32,7 +32,9 @@ _STORE_BYTES = 200 * 2**20
 class PartWorker:
     """What runs in a process of the cluster: a batch of one pickled part and its path in; its number of rows out."""
 
-    def __init__(self, model: str, crop: int | None, embedding: bool) -> None:
+    def __init__(self, folder: str, model: str, crop: int | None, embedding: bool) -> None:
+        # Where the inputs' names count from.
+        os.chdir(folder)
         self.namer, self.embedding = Namer(load_model(model, threads=1), crop), embedding
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -68,7 +70,7 @@ def run_on_ray(
             data = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
                 PartWorker,
                 batch_size=1,
-                fn_constructor_args=(str(model.resolve()), crop, embedding),
+                fn_constructor_args=(str(Path.cwd()), str(model.resolve()), crop, embedding),
                 compute=ray.data.ActorPoolStrategy(size=min(count, len(rows))),
                 num_cpus=1,
             )
