@@ -76,7 +76,7 @@ def test_signals_become_an_end_with_the_status_that_shells_expect(name: str) -> 
     with pytest.raises(StoppedError) as stopped, raising_on_signals():
         signal.raise_signal(number)
     assert stopped.value.exit_status == 128 + number
-    assert str(stopped.value).startswith(f"stopped by {name}; what was finished is kept, and train --resume")
+    assert str(stopped.value).startswith(f"stopped by {name}; what was finished is kept, and train or predict goes on")
     assert signal.getsignal(number) is before
     try:
         signal.signal(number, signal.SIG_IGN)
@@ -111,8 +111,8 @@ def test_a_run_that_signals_end_goes_on_as_if_they_had_not_come(data: Path, tiny
         else:
             assert process.returncode == 128 + number, told
             assert told.strip().splitlines()[-1] == (
-                f"hemascope: stopped by {number.name}; what was finished is kept, and train --resume goes on after the "
-                "last whole epoch."
+                f"hemascope: stopped by {number.name}; what was finished is kept, and train or predict goes on after "
+                "it with --resume."
             )
         assert "Traceback" not in told
         assert epochs(run) >= done + 2

@@ -26,10 +26,18 @@ def folder(drawn: Cells, tmp_path: Path) -> Path:
 def test_each_picture_has_a_row_also_a_bad_one(finished: Run, folder: Path, drawn: Cells) -> None:
     table = predict(finished.folder, folder)
     assert table["id"].tolist() == [(folder / f"cell {row} ü.png").as_posix() for row in range(6)]
-    assert list(table.columns) == ["id", "label", "confidence", *drawn.class_names, "error"]
+    assert list(table.columns) == [
+        *("id", "label", "confidence"),
+        *drawn.class_names,
+        *("outlier_score", "trust", "error"),
+    ]
     good = table[table["error"] == ""]
     assert good.index.tolist() == [0, 1, 3, 4, 5]
     assert len(str(table.loc[2, "error"])) > 10
+    # Without an answer there is nothing to trust.
+    assert table.loc[2, "trust"]
+    assert table.loc[2, list(drawn.class_names)].isna().all()
+    assert good["outlier_score"].notna().all()
     assert np.allclose(good[list(drawn.class_names)].sum(axis=1), 1, atol=1e-5)
     assert good["confidence"].tolist() == good[list(drawn.class_names)].max(axis=1).tolist()
 

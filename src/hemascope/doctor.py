@@ -20,6 +20,7 @@ BASE = (
 )  # fmt: skip
 TRAIN = ("torch", "torchvision", "timm", "lightning-fabric", "safetensors", "onnx", "onnxscript", "skl2onnx")
 SEARCH = ("optuna",)
+CLUSTER = ("ray",)
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ def examine() -> list[Finding]:
         _packages("base install", BASE, "pip install hemascope"),
         _packages("training", TRAIN, "pip install 'hemascope[train]'"),
         _packages("search", SEARCH, "pip install 'hemascope[search]'"),
+        _packages("cluster", CLUSTER, "pip install 'hemascope[cluster]'"),
         _machine(),
         _device(),
         _weights(),

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hemascope.data import Cells, find_pictures, load, load_pictures, pixel_hashes
-from hemascope.data.load import READERS
+from hemascope.bulk.answers import UNREADABLE, Answered, Namer, answered, joined, none_read
+from hemascope.bulk.plan import Part, plan, survey
+from hemascope.data import Cells, pixel_hashes
 from hemascope.errors import InputError
 from hemascope.progress import Progress
-from hemascope.runtime import Model, load_model, training_hashes
+from hemascope.runtime import Answers, Model, load_model, training_hashes
+from hemascope.trust.verdict import verdict_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,44 +26,58 @@ BATCH = 256
 def predict(
     model: str | Path | Model, inputs: str | Path | Cells | Sequence[str | Path], *, crop: int | None = None
 ) -> pd.DataFrame:
-    """What a model takes each picture for.
+    """What a model takes each picture for, in memory; `hemascope.bulk` writes tables of any length.
 
-    model: a run folder, its model.onnx, or a loaded one. inputs: Cells, or paths of pictures, folders of pictures and
-    data files (npz, Parquet, CSV), read in that order. crop: the side in pixels of the central square to use.
+    model: a run folder, its model.onnx, the name of a model of the package, or a loaded one. inputs: Cells, or paths:
+    pictures, folders of pictures, patterns, data files (npz, Parquet, CSV), zip and tar archives, read in that order.
+    crop: the side in pixels of the central square to use.
 
     Returns a row for each picture: id, label (the class with the highest probability), confidence (that
-    probability), a column of probabilities for each class, and error: why a picture could not be read, else empty.
+    probability), a column of probabilities for each class, outlier_score (the higher the stranger), trust (why not to
+    trust the answer; empty means to), and error: why a picture could not be read, else empty.
+    Raises InputError when there is no picture that can be read.
     """
     import pandas as pd
 
-    model = load_model(model)
     if isinstance(inputs, Cells):
-        parts = [inputs]
+        model = load_model(model)
+        found = _of_cells(model, inputs)
     else:
-        paths = [Path(inputs)] if isinstance(inputs, (str, Path)) else [Path(path) for path in inputs]
-        parts = _read(paths, crop)
-    table = pd.concat([_rows(model, cells) for cells in parts], ignore_index=True)
-    if not isinstance(inputs, Cells) and len(parts) == 1 and parts[0].unreadable:
-        order = {str(path): place for place, path in enumerate(find_pictures(paths))}
-        table = table.sort_values("id", key=lambda ids: ids.map(order), kind="stable", ignore_index=True)
-    return table
+        # One thread for each batch, as `answered` says.
+        model = load_model(model, threads=1)
+        parts = list(plan([inputs] if isinstance(inputs, (str, Path)) else inputs))
+        found = _of_parts(Namer(model, crop), parts)
+    return pd.DataFrame(found.columns(model.class_names, embedding=False))
 
 
-def _read(paths: Sequence[Path], crop: int | None) -> list[Cells]:
-    """Neighbouring pictures and folders of pictures are read together; each data file alone."""
-    parts: list[Cells] = []
-    pictures: list[Path] = []
-    for path in paths:
-        if path.suffix.lower() in READERS:
-            if pictures:
-                parts.append(load_pictures(pictures, crop=crop))
-                pictures = []
-            parts.append(load(path, crop=crop))
-        else:
-            pictures.append(path)
-    if pictures:
-        parts.append(load_pictures(pictures, crop=crop))
-    return parts
+def _of_parts(namer: Namer, parts: Sequence[Part]) -> Answered:
+    batches = []
+    with Progress("predicting", survey(parts).pictures, "images") as progress:
+        for _, batch, _ in answered(namer, parts):
+            batches.append(batch)
+            progress.advance(len(batch.ids))
+    found = joined(batches)
+    if all(found.errors):
+        raise InputError(none_read(len(found.ids), f"{found.ids[0]}: {found.errors[0]}"))
+    return found
+
+
+def _of_cells(model: Model, cells: Cells) -> Answered:
+    parts = []
+    with Progress("predicting", len(cells), "images") as progress:
+        for _, images in cells.batches(BATCH):
+            parts.append(model.answers(images))
+            progress.advance(len(images))
+    answers = Answers(*(np.concatenate(field) for field in zip(*(part[:3] for part in parts), strict=True)))
+    trust = [" ".join(reasons) for reasons in verdict_of(model).why_not(answers)]
+    good = Answered(cells.ids.tolist(), answers, trust, [""] * len(cells))
+    bad = len(cells.unreadable)
+    return Answered(
+        [*good.ids, *cells.unreadable],
+        good.answers,
+        [*good.trust, *[UNREADABLE] * bad],
+        [*good.errors, *cells.unreadable.values()],
+    )
 
 
 def probabilities_for(model: str | Path | Model, cells: Cells) -> NDArray[np.float32]:
@@ -102,15 +118,3 @@ def _probabilities(model: Model, cells: Cells) -> NDArray[np.float32]:
             probabilities[rows] = model.predict(images)
             progress.advance(len(images))
     return probabilities
-
-
-def _rows(model: Model, cells: Cells) -> pd.DataFrame:
-    import pandas as pd
-
-    probabilities = _probabilities(model, cells)
-    names = np.array(model.class_names)
-    table = pd.DataFrame({"id": cells.ids, "label": names[probabilities.argmax(1)], "confidence": probabilities.max(1)})
-    table[list(model.class_names)] = probabilities
-    table["error"] = ""
-    bad = pd.DataFrame({"id": list(cells.unreadable), "error": list(cells.unreadable.values())})
-    return pd.concat([table, bad], ignore_index=True) if len(bad) else table

@@ -46,11 +46,13 @@ class Model:
     file says it. metadata: all that it says of itself. explains: whether the file gives heat maps.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        """threads: how many compute one batch, 0 for one a core; several batches may be asked for at a time."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        options.intra_op_num_threads = threads
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:
@@ -118,9 +120,10 @@ def _features_of(metadata: Mapping[str, str]) -> Callable[[Images], NDArray[np.f
     return feature_set(metadata["features"]) if "features" in metadata else None
 
 
-def load_model(path: str | Path | Model) -> Model:
+def load_model(path: str | Path | Model, threads: int = 0) -> Model:
     """The model of a run folder, of an ONNX file, or that comes with the package under a name.
 
+    threads: how many compute one batch, 0 for one a core; a model that is loaded already stays as it is.
     Raises InputError when there is none.
     """
     if isinstance(path, Model):
@@ -130,7 +133,7 @@ def load_model(path: str | Path | Model) -> Model:
     if not file.is_file():
         found = "the run has no finished model" if path.is_dir() else "there is no such file"
         raise InputError(f"{path}: {found}; give the folder of a finished run or a model.onnx.")
-    return Model(file)
+    return Model(file, threads)
 
 
 def training_hashes(path: str | Path | Model) -> frozenset[int] | None:

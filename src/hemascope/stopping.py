@@ -29,8 +29,8 @@ class StoppedError(BaseException):
 
     def __str__(self) -> str:
         return (
-            f"stopped by {self.number.name}; what was finished is kept, and train --resume goes on after the last "
-            "whole epoch."
+            f"stopped by {self.number.name}; what was finished is kept, and train or predict goes on after it with "
+            "--resume."
         )
 
 

@@ -75,14 +75,6 @@ def test_what_cannot_be_exported_gets_one_sentence(
     assert list(Path().iterdir()) == []
 
 
-def test_without_the_package_onnx_it_is_said_what_to_install(
-    command: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "onnx", None)
-    assert command("small") == 2
-    assert "pip install 'hemascope[export]'" in capsys.readouterr().err
-
-
 def test_no_torch_is_needed(tmp_path: Path) -> None:
     """What a base install with onnx does: torch cannot be imported, so the run's file alone is the reference."""
     code = (

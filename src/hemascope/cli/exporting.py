@@ -60,7 +60,6 @@ def export(
     crop: Crop = None,
 ) -> None:
     """Make one ONNX file or the zip of a submission of a run, checked against the run before it is kept."""
-    _check_onnx()
     from hemascope.export.file import export_file
     from hemascope.export.source import beside, check_new
     from hemascope.export.submission import export_submission
@@ -81,15 +80,6 @@ def export(
     for sentence in sentences(facts):
         print(sentence)
     print(f"written: {out}, {facts['bytes']['exported'] / 2**20:.1f} MiB, and {beside(out)}")
-
-
-def _check_onnx() -> None:
-    try:
-        import onnx  # noqa: F401
-    except ImportError as error:
-        raise InputError(
-            "exporting needs the package onnx, which is not installed; pip install 'hemascope[export]'."
-        ) from error
 
 
 def sentences(facts: dict[str, Any]) -> list[str]:

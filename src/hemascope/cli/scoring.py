@@ -137,30 +137,39 @@ def _without_labels(model: Path, cells: Cells, out: Path | None, count: int | No
 
 
 def predict(
-    inputs: Annotated[list[Path], typer.Argument(help="Pictures, folders of pictures, npz or Parquet files.")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(help="Pictures, folders of them, patterns in quotes, npz, CSV, Parquet, zip or tar(.gz) files."),
+    ],
     model: Annotated[
         Path, typer.Option(help="A run folder, its model.onnx, or the name of a model that comes with the package.")
     ] = Path("small"),
-    out: Annotated[Path, typer.Option(help="The table to write, as .csv or .parquet.")] = Path("predictions.csv"),
+    out: Annotated[
+        Path, typer.Option(help="The table, as .csv, .jsonl or .parquet; without an ending a folder of Parquet parts.")
+    ] = Path("predictions.csv"),
     crop: Crop = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a job that was stopped.")] = False,
+    columns: Annotated[
+        list[str] | None, typer.Option(help="embedding: the numbers that describe a picture, too.")
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="ray: over the cluster that RAY_ADDRESS names, or over the cores here.")
+    ] = "local",
 ) -> None:
     """Name the cell on each picture: one table, a row a picture, also for those that cannot be read."""
-    from hemascope.files import replacing
-    from hemascope.predict import predict as name_cells
+    from hemascope.bulk.job import ENGINES, predict_to_table
 
-    if out.exists():
-        raise InputError(f"{out}: exists already; name another file with --out, or remove it first.")
-    if out.suffix not in (".csv", ".parquet"):
-        raise InputError(f"{out}: ends in '{out.suffix}', expected .csv or .parquet.")
-    table = name_cells(model, list(inputs), crop=crop)
-    with replacing(out) as temporary:
-        if out.suffix == ".csv":
-            table.to_csv(temporary, index=False, float_format="%.6f")
-        else:
-            table.to_parquet(temporary, index=False)
-    bad = int((table["error"] != "").sum())
-    counts = ", ".join(f"{count:,} {label}" for label, count in table["label"].value_counts().items())
-    print(f"{len(table) - bad:,} pictures: {counts}")
-    if bad:
-        print(f"{bad:,} could not be read; the column 'error' says why")
+    if unknown := [name for name in columns or () if name != "embedding"]:
+        raise InputError(f"--columns {unknown[0]}: there is no such column to add; expected embedding.")
+    if engine not in ENGINES:
+        raise InputError(f"--engine {engine}: expected {' or '.join(ENGINES)}.")
+    found = predict_to_table(inputs, out, model=model, crop=crop, resume=resume, embedding=bool(columns), engine=engine)
+    if found.resumed:
+        print(f"{found.resumed:,} of the {found.rows:,} rows were there already")
+    counts = ", ".join(f"{count:,} {label}" for label, count in found.by_count())
+    print(f"{found.rows - found.unreadable:,} pictures: {counts}")
+    if found.doubted:
+        print(f"{found.doubted:,} answers are not to be trusted; the column 'trust' says why")
+    if found.unreadable:
+        print(f"{found.unreadable:,} could not be read; the column 'error' says why")
     print(f"written: {out}")

@@ -68,9 +68,7 @@ def train(
     """Clean, split, train, score and report: the main job, from labelled pictures to RUN/report.html."""
     if refit is not None:
         if recipe is not None:
-            raise InputError(
-                "--refit takes a model's network as it is, and --recipe trains one; give one of them."
-            )
+            raise InputError("--refit takes a model's network as it is, and --recipe trains one; give one of them.")
         _refit(refit, load_cells(data, class_map, group_by, crop), out, seed)
         return
     if recipe is None:

@@ -131,18 +131,19 @@ def printable(path: Path) -> str:
     return text if text.isprintable() else _STEERING.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
-def _hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is passed over by its name."""
     return name.startswith(".") or name == "__MACOSX"
 
 
 def _folders(path: Path) -> list[Path]:
     return sorted(
-        Path(entry.path) for entry in os.scandir(path) if not _hidden(entry.name) and Path(entry.path).is_dir()
+        Path(entry.path) for entry in os.scandir(path) if not is_hidden(entry.name) and Path(entry.path).is_dir()
     )
 
 
 def _files(folder: Path) -> Iterator[Path]:
     """Files at any depth, sorted; links to folders are not followed, so that a loop of them ends."""
     for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not _hidden(name))
-        yield from (Path(parent, name) for name in sorted(names) if not _hidden(name))
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        yield from (Path(parent, name) for name in sorted(names) if not is_hidden(name))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hemascope.data.cells import UNKNOWN_LABEL, Cells, Pictures
+from hemascope.data.cells import UNKNOWN_LABEL, Cells, Images, Pictures
 from hemascope.data.changes import Changes
 from hemascope.data.classes import CLASS_NAMES, class_of, nearest
 from hemascope.data.labels import labels_of
@@ -27,6 +27,8 @@ from hemascope.resize import central_window, resize
 # The prefixes of MedMNIST's arrays (Yang et al., MedMNIST v2, 2023) and the split that each stands for.
 MEDMNIST_PARTS = {"train": "train", "val": "validation", "test": "test"}
 _COLUMNS = ("ids", "groups", "split", "jpeg")
+# How many bytes of a stored array are read at a time where its pictures are taken one after the other.
+_STREAM_BYTES = 2**22
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,72 @@ def _number_for(label: int, values: NDArray[Any], class_names: Member | None) ->
         )
     number = known.index(CLASS_NAMES[label])
     return np.eye(values.shape[1], dtype=values.dtype)[number] if values.ndim == 2 and values.shape[1] > 1 else number
+
+
+def count_npz_pictures(path: Path) -> int:
+    """How many pictures an npz holds, whatever their labels. Raises InputError as `stream_npz`."""
+    return sum(_rows(member) for _, member in _picture_arrays(path, open_members(path)))
+
+
+def stream_npz(path: Path, first: int = 0) -> Iterator[tuple[str, Images]]:
+    """The pictures of an npz from the one numbered `first` on, one after the other: (id, uint8 (height, width, 3)).
+
+    A few megabytes are in memory at a time. Labels are not looked at. Raises InputError when the file is no npz of
+    pictures, is damaged, or its values cannot be pictures.
+    """
+    members = open_members(path)
+    start = 0
+    for prefix, images in _picture_arrays(path, members):
+        rows = _rows(images)
+        if first < start + rows:
+            skip = max(first - start, 0)
+            ids = _stream_ids(path, prefix, members.get("ids") if not prefix else None, rows, skip)
+            yield from zip(ids, _stream_pictures(images, skip), strict=True)
+        start += rows
+
+
+def _picture_arrays(path: Path, members: Mapping[str, Member]) -> list[tuple[str, Member]]:
+    if "images" in members:
+        return [("", members["images"])]
+    found = [(f"{part}/", members[f"{part}_images"]) for part in MEDMNIST_PARTS if f"{part}_images" in members]
+    if not found:
+        held = ", ".join(f"'{name}'" for name in members) or "no arrays"
+        raise InputError(f"{path.name}: holds {held}; expected pictures in an array 'images'.")
+    return found
+
+
+def _stream_ids(path: Path, prefix: str, ids: Member | None, rows: int, skip: int) -> Iterator[str]:
+    if ids is None:
+        yield from (f"{path.as_posix()}#{prefix}{row}" for row in range(skip, rows))
+        return
+    if ids.shape not in ((rows,), (rows, 1)):
+        raise InputError(f"{path.name}: 'ids' has shape {ids.shape} for {rows:,} pictures; give one for each.")
+    for place, batch in ids.batches():
+        yield from (str(value) for value in batch.reshape(-1)[max(skip - place.start, 0) :])
+
+
+def _stream_pictures(images: Member, skip: int) -> Iterator[Images]:
+    scale = _scale(images)
+    for values in _stream_values(images, skip):
+        yield from to_rgb(scale.to_bytes(values if values.ndim == 4 else values[..., None]))
+
+
+def _stream_values(images: Member, skip: int) -> Iterator[NDArray[Any]]:
+    if not images.stored or images.fortran:
+        for place, batch in images.batches():
+            if place.stop > skip:
+                yield batch[max(skip - place.start, 0) :]
+        return
+    # A memory map would count every page that was read as memory in use.
+    size = images.size // len(images)
+    step = max(1, _STREAM_BYTES // size)
+    for start in range(skip, len(images), step):
+        rows = min(step, len(images) - start)
+        count = rows * size // images.dtype.itemsize
+        values = np.fromfile(images.file, images.dtype, count, offset=images.offset + start * size)
+        if len(values) != count:
+            raise InputError(f"{images.file.name}: '{images.name}' ends too early; it is damaged, copy it again.")
+        yield values.reshape(rows, *images.shape[1:])
 
 
 def _read_challenge(members: Mapping[str, Member], path: Path, wishes: _Wishes) -> Cells:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hemascope.data.cells import Cells
 from hemascope.data.changes import Changes
@@ -92,6 +92,53 @@ def rewrite_parquet(path: Path, out: Path, changes: Changes) -> None:
             _write_part(part, file, target, column, ids, changes, spelling)
 
 
+def parquet_files(path: Path) -> list[Path]:
+    """The Parquet files of a folder, sorted; or the file itself."""
+    return _parts(path)
+
+
+def count_parquet_pictures(path: Path) -> int:
+    """How many rows a Parquet file of pictures has. Raises InputError as `stream_parquet`."""
+    return int(_opened(path).metadata.num_rows)
+
+
+def stream_parquet(path: Path, first: int = 0) -> Iterator[tuple[str, bytes | InputError]]:
+    """The encoded pictures of one Parquet file from row `first` on: (id, bytes, or why there are none).
+
+    A chunk of rows is in memory at a time. Labels are not looked at. Raises InputError when the file cannot be read or
+    has no column `image`.
+    """
+    import pyarrow as pa
+
+    # A memory map would count every page that was read as memory in use.
+    file = _opened(path, mapped=False)
+    image = need_column(file.schema_arrow.names, ("image",), path.name, "the pictures")
+    kind = file.schema_arrow.field(image).type
+    leaves = [f"{image}.{name}" for name in ("bytes", "path") if name in kind.names] if pa.types.is_struct(kind) else []
+    groups = [file.metadata.row_group(number).num_rows for number in range(file.metadata.num_row_groups)]
+    row, wanted = 0, 0
+    while wanted < len(groups) and row + groups[wanted] <= first:
+        row += groups[wanted]
+        wanted += 1
+    with _told_of(path):
+        batches = file.iter_batches(
+            batch_size=CHUNK, columns=leaves or [image], row_groups=list(range(wanted, len(groups)))
+        )
+        for batch in batches:
+            if row + len(batch) > first:
+                for place, value in enumerate(batch.column(0).to_pylist()):
+                    if row + place >= first:
+                        yield _named_picture(path, row + place, value)
+            row += len(batch)
+
+
+def _named_picture(path: Path, row: int, value: bytes | dict[str, Any] | None) -> tuple[str, bytes | InputError]:
+    held: dict[str, Any] = value if isinstance(value, dict) else {"bytes": value}
+    name = f"{path.as_posix()}#{row}" + (f":{printable(Path(held['path']))}" if held.get("path") else "")
+    content: bytes | None = held.get("bytes")
+    return name, InputError("the row holds no picture; fill it or take it out.") if content is None else content
+
+
 def _write_part(
     part: Path,
     file: pq.ParquetFile,
@@ -139,12 +186,12 @@ def _told_of(path: Path) -> Iterator[None]:
         raise InputError(f"{path.name}: cannot be read as Parquet ({reason}); copy it again.") from error
 
 
-def _opened(path: Path) -> pq.ParquetFile:
+def _opened(path: Path, mapped: bool = True) -> pq.ParquetFile:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     with _told_of(path):
-        file = pq.ParquetFile(path, memory_map=True, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+        file = pq.ParquetFile(path, memory_map=mapped, buffer_size=_BUFFER_BYTES, pre_buffer=False)
     image = find_column(file.schema_arrow.names, ("image",))
     kind = file.schema_arrow.field(image).type if image else None
     held = (

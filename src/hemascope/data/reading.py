@@ -139,6 +139,17 @@ def _decoded(
                 yield from pictures
 
 
+def fitted(source: bytes | Path | Images, size: int, crop: int | None = None) -> Images:
+    """One picture as a model takes it: its central square (of `crop` pixels, if given) at a size, (size, size, 3).
+
+    source: the encoded file, its path, or its pixels uint8 (height, width, 3). Raises InputError with the reason when
+    it cannot be decoded, or is smaller than the crop.
+    """
+    pixels = source if isinstance(source, np.ndarray) else decode_picture(source).pixels
+    pixels = pixels[central_window(pixels.shape[0], pixels.shape[1], crop)]
+    return np.asarray(resize(pixels[None], size)[0])
+
+
 def _prepared(source: bytes | Path, size: int | None, crop: int | None) -> _Picture | InputError:
     try:
         decoded = decode_picture(source)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from hemascope.data.cells import Cells
 from hemascope.data.changes import Changes
@@ -81,6 +81,39 @@ def rewrite_table(path: Path, out: Path, changes: Changes) -> None:
             writer.writerow(values)
 
 
+def stream_table(path: Path) -> Iterator[tuple[str, Path | InputError]]:
+    """The pictures that a CSV or TSV names, line by line: (id, path, or what is wrong with the line).
+
+    Labels are not looked at. Raises InputError when the file is no table or has no column of paths.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter=_delimiter(file))
+            columns = [name.strip() for name in next(reader, [])]
+            place = columns.index(need_column(columns, PATH_COLUMNS, path.name, "the pictures' paths"))
+            for values in reader:
+                if any(value.strip() for value in values):
+                    yield _line_picture(path, reader.line_num, values, len(columns), place)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path.name}: is not UTF-8 text ({error.reason}); save it as CSV in UTF-8.") from error
+    except csv.Error as error:
+        raise InputError(f"{path.name}: is not a readable table ({error}); save it as CSV again.") from error
+
+
+def _line_picture(path: Path, line: int, values: list[str], width: int, place: int) -> tuple[str, Path | InputError]:
+    name = values[place].strip() if len(values) == width else ""
+    if name:
+        return printable(Path(name)), path.parent / name
+    reason = "names no picture" if len(values) == width else f"has {len(values)} values but the header has {width}"
+    return f"{path.as_posix()}#{line}", InputError(f"line {line} {reason}; correct it.")
+
+
+def _delimiter(file: IO[str]) -> str:
+    first = file.readline()
+    file.seek(0)
+    return max("\t,;", key=first.count)
+
+
 @dataclass(frozen=True, slots=True)
 class _Line:
     """What a line of the table says; number: counted from 1, as editors do. values: all that stands in it."""
@@ -115,9 +148,7 @@ def _lines(path: Path, group_by: str | None) -> _Table:
     """Every line that is not blank."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-            file.seek(0)
-            delimiter = max("\t,;", key=first.count)
+            delimiter = _delimiter(file)
             reader = csv.reader(file, delimiter=delimiter)
             columns = [name.strip() for name in next(reader, [])]
             lines = list(_parsed(reader, columns, path, group_by)) if columns else []

@@ -1,0 +1,92 @@
+"""The command `predict` on many inputs: what it says and how it ends."""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from hemascope.bulk.journal import parts_folder
+from hemascope.cli import main
+from hemascope.synthetic import draw_cells
+
+Command = Callable[..., int]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+    """Runs `hemascope predict ...` in a folder with a few inputs and gives its exit status."""
+    monkeypatch.chdir(tmp_path)
+    images = np.asarray(draw_cells(6, seed=1).images)
+    Path("cells").mkdir()
+    for row in range(4):
+        Image.fromarray(images[row]).save(f"cells/{row}.png")
+    Path("cells/bad.png").write_bytes(b"no picture")
+    with zipfile.ZipFile("more.zip", "w") as archive:
+        archive.write("cells/0.png", "inner/a.png")
+    np.savez("arrays.npz", images=images)
+
+    def run(*words: str | Path) -> int:
+        monkeypatch.setattr(sys, "argv", ["hemascope", "predict", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return int(end.value.code or 0)
+
+    return run
+
+
+def test_inputs_of_all_kinds_become_one_table(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("cells/*.png", "more.zip", "arrays.npz", "gone.tar", "--columns", "embedding") == 0
+    told = capsys.readouterr().out
+    table = pd.read_csv("predictions.csv", keep_default_na=False)
+    expected = [f"cells/{name}.png" for name in (0, 1, 2, 3, "bad")]
+    assert table["id"].tolist() == [
+        *expected,
+        "more.zip/inner/a.png",
+        *(f"arrays.npz#{row}" for row in range(6)),
+        "gone.tar",
+    ]
+    assert table["error"].ne("").tolist() == [False] * 4 + [True] + [False] * 7 + [True]
+    # The same pixels have the same answer, however they came.
+    assert table["lymphocyte"].tolist()[0] == table["lymphocyte"].tolist()[5] == table["lymphocyte"].tolist()[6]
+    assert "embedding_255" in table.columns
+    assert told.startswith("11 pictures: ")
+    assert "2 could not be read; the column 'error' says why" in told
+    assert told.endswith("written: predictions.csv\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("cells/bad.png",), "cells/bad.png: it is not a picture of a known format"),
+        (("none*.png",), "none*.png: nothing matches this pattern; check it."),
+        (("cells", "--out", "table.xls"), "table.xls: ends in '.xls', expected .csv, .jsonl, .parquet"),
+        (("cells", "--columns", "heatmap"), "--columns heatmap: there is no such column to add; expected embedding."),
+        (("cells", "--engine", "dask"), "--engine dask: expected local or ray."),
+        (("cells", "--model", "none"), "none: there is no such file"),
+        (("cells", "--out", "cells/table.parquet"), "cells/table.parquet: lies inside cells, which is only read"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_one_sentence(
+    command: Command, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], sentence: str
+) -> None:
+    before = sorted(Path().rglob("*"))
+    assert command(*words) == 2
+    told = capsys.readouterr().err.strip().splitlines()
+    assert len(told) == 1
+    assert told[0].startswith(f"hemascope: {sentence}")
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_an_unfinished_job_is_kept_and_told(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    parts_folder(Path("predictions.csv")).mkdir()
+    assert command("cells") == 2
+    assert "predictions.csv.parts: holds an unfinished job; go on with it by --resume" in capsys.readouterr().err
+    assert command("cells", "--resume") == 0
+    assert not parts_folder(Path("predictions.csv")).exists()
