@@ -30,15 +30,20 @@ class Views(nn.Module):
         self.network, self.views = network, views
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.network(self.poses(pictures, self.views))
+        return log_mean(logits.float().log_softmax(1).reshape(self.views, -1, logits.shape[1]))
+
+    @staticmethod
+    def poses(pictures: torch.Tensor, views: int) -> torch.Tensor:
+        """The pictures (n, 3, h, h) in each pose: (views * n, 3, h, h), all in the first pose first."""
         poses = pictures
-        if self.views >= 2:
+        if views >= 2:
             poses = torch.cat([poses, poses.flip(3)])
-        if self.views >= 4:
+        if views >= 4:
             poses = torch.cat([poses, poses.flip(2)])
-        if self.views >= 8:
+        if views >= 8:
             poses = torch.cat([poses, poses.transpose(2, 3)])
-        logits: torch.Tensor = self.network(poses)
-        return _log_mean(logits.float().log_softmax(1).reshape(self.views, -1, logits.shape[1]))
+        return poses
 
 
 class Ensemble(nn.Module):
@@ -49,10 +54,11 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(members)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        return _log_mean(torch.stack([member(pictures).float().log_softmax(1) for member in self.members]))
+        return log_mean(torch.stack([member(pictures).float().log_softmax(1) for member in self.members]))
 
 
-def _log_mean(log_probabilities: torch.Tensor) -> torch.Tensor:
+def log_mean(log_probabilities: torch.Tensor) -> torch.Tensor:
+    """The logarithm of the mean over the first axis of what log_probabilities (k, n, classes) are logarithms of."""
     return log_probabilities.logsumexp(0) - math.log(len(log_probabilities))
 
 
