@@ -2,9 +2,11 @@
 
 Of a convolutional network the map is LayerCAM: Jiang et al., LayerCAM: Exploring Hierarchical Class Activation Maps for
 Localization, 2021. Each place of a feature map weighs its own channels by the gradient of the answer's logit, as far as
-that is positive; on the last map before pooling, with a linear head, that is the positive part of CAM. At 96 pixels the
-last map has 3 x 3 places, so the maps of the last three resolutions are added. Of a transformer it is the rollout of its
-attention, which is the same for every answer: Abnar and Zuidema, Quantifying Attention Flow in Transformers, 2020.
+that is positive; on the last map before pooling, with a linear head, that is CAM with the positive weights alone. At 96
+pixels the last map has 3 x 3 places, so the maps of the last three resolutions are added, each between its coldest and
+its hottest place: on validation cells that told better than any one of them what the answer rests on. Of a transformer
+it is the rollout of its attention, which is the same for every answer: Abnar and Zuidema, Quantifying Attention Flow in
+Transformers, 2020.
 
 No layer is named by the user: the backbone is run once, and at each resolution the last feature map is taken through
 which everything passes on its way to the embedding.
@@ -32,8 +34,7 @@ RESOLUTIONS = 3
 class Explanation(NamedTuple):
     """logits (n, classes), embedding (n, features), and heatmap (n, h, w) for the most probable class.
 
-    A map has the size of the picture and lies in [0, 1], its largest value being 1; 0 everywhere where nothing speaks
-    for the answer.
+    A map has the size of the picture and goes from 0 to 1; it is 0 all over where it would be flat.
     """
 
     logits: torch.Tensor
@@ -106,7 +107,7 @@ class _Gradients(nn.Module):
         def heat(classes: torch.Tensor) -> torch.Tensor:
             found = torch.autograd.grad(_score(self.network.head, embedding, logits, classes).sum(), maps)
             each = [(grown.relu() * kept).sum(1).relu() for grown, kept in zip(found, maps, strict=True)]
-            return torch.stack([scaled(_sized(one, pictures)) for one in each]).mean(0)
+            return torch.stack([risen(_sized(one, pictures)) for one in each]).mean(0)
 
         return Answer(logits, embedding, heat)
 
@@ -128,8 +129,7 @@ class _Rollout(nn.Module):
             flow = rollout(attentions)[:, :, self.prefix :]
             seen = flow[:, 0] if self.by_token else flow[:, self.prefix :].mean(1)
             side = round(seen.shape[1] ** 0.5)
-            # Every place keeps some of itself, so that the least of all says nothing.
-            return scaled(_sized((seen - seen.amin(1, keepdim=True)).reshape(-1, side, side), pictures))
+            return risen(_sized(seen.reshape(-1, side, side), pictures))
 
         return Answer(self.network.head(embedding), embedding, heat)
 
@@ -184,6 +184,14 @@ def scaled(maps: torch.Tensor) -> torch.Tensor:
     return maps / torch.where(top > 0, top, torch.ones_like(top))
 
 
+def risen(maps: torch.Tensor) -> torch.Tensor:
+    """Maps (n, h, w) between 0 at the coldest place of each and 1 at the hottest; 0 where they are flat.
+
+    A map is never cold all over: each place of it sees much of the picture, and each token keeps some of itself.
+    """
+    return scaled(maps - maps.amin((1, 2), keepdim=True))
+
+
 def rollout(attentions: Sequence[torch.Tensor]) -> torch.Tensor:
     """What each token takes from each token of the first layer: (n, tokens, tokens), rows summing to 1.
 
@@ -197,9 +205,7 @@ def rollout(attentions: Sequence[torch.Tensor]) -> torch.Tensor:
     return flow
 
 
-def _score(
-    head: nn.Module, embedding: torch.Tensor, logits: torch.Tensor, classes: torch.Tensor
-) -> torch.Tensor:
+def _score(head: nn.Module, embedding: torch.Tensor, logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
     """What is differentiated for the classes (n,): their logits (n,)."""
     if not isinstance(head, NeighbourVote):
         return logits.gather(1, classes[:, None])[:, 0]
@@ -293,11 +299,18 @@ def cuts(network: CellClassifier) -> list[str]:
 def _is_cut(network: CellClassifier, name: str) -> bool:
     side = network.image_size
     pictures = torch.zeros(1, 3, side, side, requires_grad=True)
-    with torch.enable_grad(), _hooked(
-        [network.backbone.get_submodule(name)], lambda layer, inputs, output: output.detach()
+    with (
+        torch.enable_grad(),
+        _hooked([network.backbone.get_submodule(name)], lambda layer, inputs, output: output.detach()),
     ):
         embedding = network.embedding(pictures)
-        return not embedding.requires_grad or torch.autograd.grad(embedding.sum(), pictures, allow_unused=True)[0] is None
+        return (
+            not embedding.requires_grad or torch.autograd.grad(embedding.sum(), pictures, allow_unused=True)[0] is None
+        )
+
+
+def _gradient(embedding: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor | None:
+    return torch.autograd.grad(embedding.sum(), pictures, allow_unused=True)[0]
 
 
 @contextmanager

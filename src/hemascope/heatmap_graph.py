@@ -7,7 +7,7 @@ convolution, that of a mean over patches two matrix products.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,8 @@ def traced(explained: Explained, height: int, width: int) -> torch.fx.GraphModul
     """
     device = next(explained.parameters()).device
     example = torch.zeros(_BATCH, 3, height, width, dtype=torch.uint8, device=device)
-    backward = {operation: told for operation, told in core_aten_decompositions().items() if _is_backward(operation)}
+    known: Mapping[Any, Any] = core_aten_decompositions()
+    backward = {operation: told for operation, told in known.items() if _is_backward(operation)}
     graph = make_fx(
         lambda pictures: tuple(explained(pictures)),
         decomposition_table=backward | OURS,
@@ -82,13 +83,14 @@ def _avg_pool2d_backward(
     count_include_pad: bool,
     divisor: int | None,
 ) -> torch.Tensor:
-    sides = [
+    sizes, windows = inputs.shape[2:], grown.shape[2:]
+    rows, columns = (
         torch.from_numpy(
-            mean_weights(int(inputs.shape[axis]), int(grown.shape[axis]), kernel, stride, padding, count_include_pad, at)
+            mean_weights(int(sizes[at]), int(windows[at]), kernel, stride, padding, count_include_pad, at)
         ).to(grown)
-        for at, axis in enumerate((2, 3))
-    ]
-    found = sides[0].T @ (grown @ sides[1])
+        for at in range(2)
+    )
+    found = rows.T @ (grown @ columns)
     return found if divisor is None else found * (kernel[0] * kernel[-1] / divisor)
 
 

@@ -46,7 +46,8 @@ def cell_mask(images: Images) -> NDArray[np.bool_]:
     nuclei, cells = central_cells(*compartments(level))
     masks = [_trimmed(nucleus, cell) for nucleus, cell in zip(nuclei, cells, strict=True)]
     if (height, width) != (SIDE, SIDE):
-        masks = [cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT) for mask in masks]
+        sized = [cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT) for mask in masks]
+        masks = [np.asarray(mask, np.uint8) for mask in sized]
     return np.array(masks, bool).reshape(len(images), height, width)
 
 
@@ -54,7 +55,7 @@ def _trimmed(nucleus: Images, cell: Images) -> Images:
     """The cell with its pale parts filled in and what hangs on by a neck cut off; uint8 of 0 and 1."""
     if not nucleus.any():
         return nucleus
-    whole = _filled(cv2.morphologyEx(cell, cv2.MORPH_CLOSE, _disc(_GAP)))
+    whole = _filled(np.asarray(cv2.morphologyEx(cell, cv2.MORPH_CLOSE, _disc(_GAP)), np.uint8))
     neck = int(_NECK * np.sqrt(whole.sum())) // 2 * 2 + 1
     trimmed = np.maximum(cv2.morphologyEx(whole, cv2.MORPH_OPEN, _disc(neck)), nucleus)
     _, labels = cv2.connectedComponents(trimmed, connectivity=4)

@@ -54,7 +54,8 @@ class Faithfulness:
     inside_p: float
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """The fields, None in the place of NaN, which JSON does not have."""
+        return {name: None if value != value else value for name, value in asdict(self).items()}
 
 
 def faithfulness(
@@ -75,14 +76,17 @@ def faithfulness(
     inside = inside_share(heatmaps[masked], masks[masked])
     share = masks[masked].mean((1, 2))
     return Faithfulness(
-        len(images),
-        *(float(value) for value in (*found.mean(1), *others.mean(1))),
-        less(found[0], others[0]),
-        less(others[1], found[1]),
-        int(masked.sum()),
-        float(inside.mean()) if masked.any() else float("nan"),
-        float(share.mean()) if masked.any() else float("nan"),
-        less(share, inside),
+        pictures=len(images),
+        deletion=float(found[0].mean()),
+        insertion=float(found[1].mean()),
+        random_deletion=float(others[0].mean()),
+        random_insertion=float(others[1].mean()),
+        deletion_p=less(found[0], others[0]),
+        insertion_p=less(others[1], found[1]),
+        masked=int(masked.sum()),
+        heat_inside=float(inside.mean()) if masked.any() else float("nan"),
+        mask_share=float(share.mean()) if masked.any() else float("nan"),
+        inside_p=less(share, inside),
     )
 
 

@@ -92,7 +92,7 @@ def central_cells(nucleus: Floats, cytoplasm: Floats) -> tuple[Images, Images]:
 
 
 def _central_cell(nucleus: Images, cell: Images) -> tuple[Images, Images, int]:
-    """The nucleus and the cell in the middle of a picture, and how many parts the nucleus has; 0 where there is none."""
+    """The nucleus and the cell in the middle of a picture, and in how many parts the nucleus lies: 0 without one."""
     nucleus, parts = _central_parts(nucleus)
     if nucleus.sum() < _SMALLEST:
         nothing = np.zeros_like(nucleus)
