@@ -40,7 +40,9 @@ class Occlusion:
     fall: float32 (height, width), by how much the probability of the answer falls when a patch covers the place, mean
     over the patches that do; below 0 where it rises. covered: bool (height, width), a small set of patches that changes
     the answer, or the set that was given up. answer, confidence: of the bare picture. changed_to: the class that the
-    covered picture is taken for, None when the answer stands. sentence: all that in words.
+    covered picture is taken for, None when the answer stands. without_cell: what it is taken for when all of the cell in
+    the middle is covered, None when none was found; if that is still the answer, it rests on something else. sentence:
+    all that in words.
     """
 
     fall: Floats
@@ -48,6 +50,7 @@ class Occlusion:
     answer: str
     confidence: float
     changed_to: str | None
+    without_cell: str | None
     sentence: str
 
 
@@ -85,10 +88,20 @@ def occlusion(model: NamedAnswers, image: Images, limit: int = LIMIT) -> Occlusi
     if last.argmax() != answer:
         chosen, last = _needed(told, patches, chosen, answer, last)
     covered = np.asarray(patches[chosen].any(0), bool)
+    cell = cell_mask(image[None])[0]
     names = model.class_names
     changed_to = None if last.argmax() == answer else names[int(last.argmax())]
-    sentence = _sentence(names[answer], changed_to, covered, cell_mask(image[None])[0], len(chosen))
-    return Occlusion(np.asarray(fall, np.float32), covered, names[answer], float(bare[answer]), changed_to, sentence)
+    without_cell = names[int(told(cell[None])[0].argmax())] if cell.any() else None
+    sentence = _sentence(names[answer], changed_to, without_cell, covered, cell, len(chosen))
+    return Occlusion(
+        fall=np.asarray(fall, np.float32),
+        covered=covered,
+        answer=names[answer],
+        confidence=float(bare[answer]),
+        changed_to=changed_to,
+        without_cell=without_cell,
+        sentence=sentence,
+    )
 
 
 def patches_of(height: int, width: int) -> NDArray[np.bool_]:
@@ -132,12 +145,17 @@ class _Told(Protocol):
 
 
 def _sentence(
-    answer: str, changed_to: str | None, covered: NDArray[np.bool_], cell: NDArray[np.bool_], count: int
+    answer: str,
+    changed_to: str | None,
+    without_cell: str | None,
+    covered: NDArray[np.bool_],
+    cell: NDArray[np.bool_],
+    count: int,
 ) -> str:
-    patches = f"{count} patch" if count == 1 else f"{count} patches"
     share = f"{covered.mean():.0%} of the picture"
     if cell.any():
         share += f" and {covered[cell].mean():.0%} of the cell"
-    if changed_to is None:
-        return f"The answer stays {answer} under {patches} of glass, {share}."
-    return f"The answer changes from {answer} to {changed_to} when {patches} of glass cover {share}."
+    patches = f"{count} patch" if count == 1 else f"{count} patches"
+    turn = f"stays {answer}" if changed_to is None else f"changes from {answer} to {changed_to}"
+    told = f"The answer {turn} when glass covers {share} ({patches})."
+    return told if without_cell is None else f"{told} Without the cell, it is {without_cell}."
