@@ -85,6 +85,17 @@ DRAWINGS: dict[str, Callable[[Path, list[str]], Path]] = {
             for name in names
         ],
     ),
+    "explanation": lambda path, names: figures.explanation(
+        path,
+        pictures(1)[0],
+        np.linspace(0, 1, 576).reshape(24, 24),
+        title=f"{names[0]}, 90% sure",
+        label=names[-1],
+        fall=np.linspace(-0.2, 0.4, 576).reshape(24, 24),
+        covered=np.eye(24) > 0,
+        neighbours=[(name, 0.9, pictures(1, at)[0] if at % 2 else None) for at, name in enumerate(names)],
+        sentences=[f"The answer is {name}." for name in names],
+    ),
     "recall_heat_map": lambda path, names: figures.recall_heat_map(path, conditions(names), names, trained_on=["jpeg"]),
     "severity_curves": lambda path, names: figures.severity_curves(
         path,

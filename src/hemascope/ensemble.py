@@ -32,16 +32,21 @@ class Views(Network):
         self.network, self.views = network, views
 
     def described(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        poses = pictures
-        if self.views >= 2:
-            poses = torch.cat([poses, poses.flip(3)])
-        if self.views >= 4:
-            poses = torch.cat([poses, poses.flip(2)])
-        if self.views >= 8:
-            poses = torch.cat([poses, poses.transpose(2, 3)])
-        logits, embedding = self.network.described(poses)
-        told = _log_mean(logits.float().log_softmax(1).reshape(self.views, -1, logits.shape[1]))
+        logits, embedding = self.network.described(self.poses(pictures, self.views))
+        told = log_mean(logits.float().log_softmax(1).reshape(self.views, -1, logits.shape[1]))
         return told, embedding.float().reshape(self.views, -1, embedding.shape[1]).mean(0)
+
+    @staticmethod
+    def poses(pictures: torch.Tensor, views: int) -> torch.Tensor:
+        """The pictures (n, 3, h, h) in each pose: (views * n, 3, h, h), all in the first pose first."""
+        poses = pictures
+        if views >= 2:
+            poses = torch.cat([poses, poses.flip(3)])
+        if views >= 4:
+            poses = torch.cat([poses, poses.flip(2)])
+        if views >= 8:
+            poses = torch.cat([poses, poses.transpose(2, 3)])
+        return poses
 
 
 class Ensemble(Network):
@@ -56,14 +61,15 @@ class Ensemble(Network):
 
     def described(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         logits, embeddings = zip(*(member.described(pictures) for member in self._members()), strict=True)
-        told = _log_mean(torch.stack([one.float().log_softmax(1) for one in logits]))
+        told = log_mean(torch.stack([one.float().log_softmax(1) for one in logits]))
         return told, torch.cat([one.float() for one in embeddings], dim=1)
 
     def _members(self) -> Iterator[Network]:
         yield from cast("Iterable[Network]", self.members)
 
 
-def _log_mean(log_probabilities: torch.Tensor) -> torch.Tensor:
+def log_mean(log_probabilities: torch.Tensor) -> torch.Tensor:
+    """The logarithm of the mean over the first axis of what log_probabilities (k, n, classes) are logarithms of."""
     return log_probabilities.logsumexp(0) - math.log(len(log_probabilities))
 
 

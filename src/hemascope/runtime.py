@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from hemascope.trust.fitted import Trust
 
 BATCH = 64
+HEATMAP = "heatmap.onnx"
+"""What gives the heat maps of the model.onnx beside it, where that gives none."""
 PURPOSE = "Research only, not a medical device."
 
 
@@ -48,18 +50,7 @@ class Model:
 
     def __init__(self, path: Path, threads: int = 0) -> None:
         """threads: how many compute one batch, 0 for one a core; several batches may be asked for at a time."""
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = threads
-        try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            # ONNX Runtime has no one type for "this is no model".
-            raise InputError(
-                f"{path}: is not an ONNX model that can be read; give a run folder or its model.onnx."
-            ) from error
+        self._session = _session(path, threads)
         self.path = path
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
         if "class_names" not in self.metadata:
@@ -70,7 +61,9 @@ class Model:
         self.image_size = int(self.metadata["picture_size"])
         self.colours = Colours.from_json(json.loads(self.metadata["colours"])) if "colours" in self.metadata else None
         self.explains = any(output.name == "heatmap" for output in self._session.get_outputs())
-        self._input = self._session.get_inputs()[0].name
+        # Maps cost as much again as answers, so that a run keeps what makes them in a file of its own.
+        self.explains |= path.with_name(HEATMAP).is_file()
+        self._heat_session: Any = None
         self._describe = _features_of(self.metadata)
 
     @cached_property
@@ -90,29 +83,49 @@ class Model:
         Raises InputError when a heat map is asked of a file that gives none.
         """
         if heatmap and not self.explains:
-            raise InputError(f"{self.path}: gives no heat maps; export the run again with --heatmap.")
-        return self.run(images if self._describe is None else self._describe(images), heatmap)
-
-    def run(self, inputs: NDArray[Any], heatmap: bool = False) -> Answers:
-        """The same of what the file itself takes: pictures, or the features of a classical model."""
-        names = ["probabilities", "outlier_score", "embedding", *(["heatmap"] if heatmap else [])]
-        # What no one asks for is not computed.
-        only = self._only_what_is_asked()
+            raise InputError(
+                f"{self.path}: gives no heat maps; hemascope predict --explain makes them for a run of a network where "
+                "torch is installed."
+            )
+        inputs = images if self._describe is None else self._describe(images)
         # Without pictures, one that is black tells the shapes.
         rows, inputs = len(inputs), inputs if len(inputs) else np.zeros((1, *inputs.shape[1:]), inputs.dtype)
-        parts = [
-            self._session.run(names, {self._input: np.ascontiguousarray(inputs[start : start + BATCH])}, only)
-            for start in range(0, len(inputs), BATCH)
-        ]
-        return Answers(*(np.concatenate(part)[:rows] for part in zip(*parts, strict=True)))
+        answers = self.run(inputs)
+        maps = self._heat(inputs) if heatmap else None
+        told, strange, seen = (column[:rows] for column in answers[:3])
+        return Answers(told, strange, seen, None if maps is None else maps[:rows])
 
-    @staticmethod
-    def _only_what_is_asked() -> Any:
-        import onnxruntime
+    def run(self, inputs: NDArray[Any]) -> Answers:
+        """The same of what the file itself takes: pictures, or the features of a classical model; one or more."""
+        names = ["probabilities", "outlier_score", "embedding"]
+        return Answers(*(np.concatenate(part) for part in zip(*_parts(self._session, names, inputs), strict=True)))
 
-        options = onnxruntime.RunOptions()
-        options.only_execute_path_to_fetches = True
-        return options
+    def _heat(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
+        if self._heat_session is None:
+            own = any(output.name == "heatmap" for output in self._session.get_outputs())
+            self._heat_session = self._session if own else _session(self.path.with_name(HEATMAP))
+        return np.concatenate([part[0] for part in _parts(self._heat_session, ["heatmap"], inputs)])
+
+
+def _session(path: Path, threads: int = 0) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        # ONNX Runtime has no one type for "this is no model".
+        raise InputError(
+            f"{path}: is not an ONNX model that can be read; give a run folder or its model.onnx."
+        ) from error
+
+
+def _parts(session: Any, names: list[str], inputs: NDArray[Any]) -> Iterator[list[NDArray[np.float32]]]:
+    entry = session.get_inputs()[0].name
+    for start in range(0, len(inputs), BATCH):
+        yield session.run(names, {entry: np.ascontiguousarray(inputs[start : start + BATCH])})
 
 
 def _features_of(metadata: Mapping[str, str]) -> Callable[[Images], NDArray[np.float32]] | None:

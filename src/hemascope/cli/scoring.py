@@ -152,6 +152,9 @@ def predict(
     columns: Annotated[
         list[str] | None, typer.Option(help="embedding: the numbers that describe a picture, too.")
     ] = None,
+    explain: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A sheet for each of the first 100 pictures: where it looks.")
+    ] = None,
     engine: Annotated[
         str, typer.Option(help="ray: over the cluster that RAY_ADDRESS names, or over the cores here.")
     ] = "local",
@@ -163,6 +166,10 @@ def predict(
         raise InputError(f"--columns {unknown[0]}: there is no such column to add; expected embedding.")
     if engine not in ENGINES:
         raise InputError(f"--engine {engine}: expected {' or '.join(ENGINES)}.")
+    if explain is not None:
+        from hemascope.files import new_folder
+
+        new_folder(explain, resumes=False)
     found = predict_to_table(inputs, out, model=model, crop=crop, resume=resume, embedding=bool(columns), engine=engine)
     if found.resumed:
         print(f"{found.resumed:,} of the {found.rows:,} rows were there already")
@@ -173,3 +180,7 @@ def predict(
     if found.unreadable:
         print(f"{found.unreadable:,} could not be read; the column 'error' says why")
     print(f"written: {out}")
+    if explain is not None:
+        from hemascope.explain.sheets import explain_pictures
+
+        print(f"written: {explain_pictures(model, inputs, explain, crop=crop)} sheets in {explain}")

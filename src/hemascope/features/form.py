@@ -78,11 +78,33 @@ def form(nucleus: Floats, cytoplasm: Floats) -> Floats:
     )
 
 
-def _form(nucleus: Images, cell: Images) -> list[float]:
+def central_cells(nucleus: Floats, cytoplasm: Floats) -> tuple[Images, Images]:
+    """Nucleus and whole cell in the middle of each picture, less what lies apart: two masks uint8 (n, side, side).
+
+    nucleus, cytoplasm: masks (n, side, side) of 0 and 1, what `compartments` gives. The nucleus is a part of the cell.
+    Both are empty where the nucleus has fewer pixels than dust.
+    """
+    cores = nucleus.astype(np.uint8)
+    cells = np.maximum(cores, cytoplasm.astype(np.uint8))
+    found = [_central_cell(core, cell)[:2] for core, cell in zip(cores, cells, strict=True)]
+    both = np.array(found, np.uint8).reshape(len(cores), 2, *cores.shape[1:])
+    return both[:, 0], both[:, 1]
+
+
+def _central_cell(nucleus: Images, cell: Images) -> tuple[Images, Images, int]:
+    """The nucleus and the cell in the middle of a picture, and in how many parts the nucleus lies: 0 without one."""
     nucleus, parts = _central_parts(nucleus)
     if nucleus.sum() < _SMALLEST:
+        nothing = np.zeros_like(nucleus)
+        return nothing, nothing, 0
+    opened = np.maximum(cv2.morphologyEx(cell, cv2.MORPH_OPEN, _ROUND), nucleus).astype(np.uint8)
+    return nucleus, _touching(opened, nucleus), parts
+
+
+def _form(nucleus: Images, cell: Images) -> list[float]:
+    nucleus, cell, parts = _central_cell(nucleus, cell)
+    if not parts:
         return [0.0] * len(FORM)
-    cell = _touching(np.maximum(cv2.morphologyEx(cell, cv2.MORPH_OPEN, _ROUND), nucleus).astype(np.uint8), nucleus)
     side = len(nucleus)
     areas = [float(mask.sum()) for mask in (nucleus, cell)]
     centres = [_centre(mask) for mask in (nucleus, cell)]

@@ -1,0 +1,122 @@
+"""The training cells that a picture looks most alike to the network, as a person is shown the cases next to his own."""
+
+from __future__ import annotations
+
+import zipfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hemascope.errors import InputError
+from hemascope.features.stain import Floats
+from hemascope.files import replacing
+
+FILE = "neighbours.npz"
+"""The name of the table in a run's model folder."""
+
+
+class NearestCells(NamedTuple):
+    """rows: int (n, k), where the nearest stand in the table, the nearest first; labels: int (n, k); cosine: float32
+    (n, k), 1 for an embedding that points the same way."""
+
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    cosine: Floats
+
+
+@dataclass(frozen=True)
+class KnownCells:
+    """The training cells of a model: what a run folder holds of them, and no pictures.
+
+    embeddings: float16 (n, d) of length 1. labels: int (n,), positions in class_names. ids: str (n,).
+    """
+
+    embeddings: NDArray[np.float16]
+    labels: NDArray[np.int64]
+    ids: NDArray[np.str_]
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.embeddings) == len(self.labels) == len(self.ids):
+            raise InputError(
+                f"{len(self.embeddings):,} embeddings, {len(self.labels):,} labels and {len(self.ids):,} ids were "
+                "given for the training cells; give one of each for each cell."
+            )
+
+    def nearest(self, embedding: Floats, k: int = 6) -> NearestCells:
+        """The k nearest for embeddings float (n, d). Raises InputError as `nearest_training_cells`."""
+        return nearest_training_cells(embedding, self.embeddings, self.labels, k)
+
+    def sentence(self, labels: NDArray[np.int64], cosine: Floats) -> str:
+        """What the neighbours of one picture are, from its row (k,) of `nearest`, in words."""
+        counts = Counter(self.class_names[label] for label in labels.tolist())
+        told = ", ".join(f"{count} {name}" for name, count in counts.most_common())
+        return f"The {len(labels)} nearest training cells are {told}; the nearest has cosine {float(cosine[0]):.2f}."
+
+    def save(self, path: Path) -> None:
+        """Write the table as npz."""
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(
+                file,
+                embeddings=self.embeddings,
+                labels=self.labels.astype(np.int16),
+                ids=self.ids,
+                class_names=np.array(self.class_names),
+            )
+
+
+def known_cells(
+    embeddings: Floats, labels: NDArray[Any], ids: Sequence[str] | NDArray[np.str_], class_names: Sequence[str]
+) -> KnownCells:
+    """The table of training cells, their embeddings float (n, d) brought to length 1 and half precision.
+
+    Raises InputError when the counts disagree.
+    """
+    return KnownCells(
+        unit(embeddings).astype(np.float16), np.asarray(labels, np.int64), np.asarray(ids, np.str_), tuple(class_names)
+    )
+
+
+def load_known_cells(path: Path) -> KnownCells:
+    """Read what `KnownCells.save` wrote. Raises InputError when there is no such table."""
+    if not path.is_file():
+        raise InputError(f"{path}: there is no table of training cells; give a run that was trained with one.")
+    try:
+        with np.load(path, allow_pickle=False) as table:
+            names = tuple(str(name) for name in table["class_names"])
+            return KnownCells(table["embeddings"], table["labels"].astype(np.int64), table["ids"], names)
+    except (KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: is no table of training cells ({error}); train the run again.") from error
+
+
+def nearest_training_cells(
+    embedding: Floats, known_embeddings: NDArray[np.floating[Any]], labels: NDArray[Any], k: int
+) -> NearestCells:
+    """The training cells whose embeddings point most alike, by cosine.
+
+    embedding: float (n, d). known_embeddings: float (known, d), of any length above 0 and any precision. labels: int
+    (known,). k: how many for each picture, at most `known`. Raises InputError when the shapes disagree or k is below 1.
+    """
+    if embedding.ndim != 2 or embedding.shape[1:] != known_embeddings.shape[1:]:
+        raise InputError(
+            f"embeddings of shape {embedding.shape} were given beside known ones of shape {known_embeddings.shape}; "
+            "give both (cells, features) from one network."
+        )
+    if not 1 <= k <= len(known_embeddings):
+        raise InputError(f"{k} neighbours were asked for; ask for 1 to {len(known_embeddings):,}.")
+    cosine = unit(embedding) @ unit(known_embeddings).T
+    some = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
+    order = np.argsort(-np.take_along_axis(cosine, some, 1), axis=1, kind="stable")
+    rows = np.take_along_axis(some, order, 1)
+    return NearestCells(rows, np.asarray(labels, np.int64)[rows], np.take_along_axis(cosine, rows, 1))
+
+
+def unit(embeddings: NDArray[np.floating[Any]]) -> Floats:
+    """The embeddings (n, d) brought to length 1, float32; one of length 0 stays so."""
+    whole = np.asarray(embeddings, np.float32)
+    return np.asarray(whole / np.maximum(np.linalg.norm(whole, axis=1, keepdims=True), 1e-12))
