@@ -42,6 +42,8 @@ def cell_mask(images: Images) -> NDArray[np.bool_]:
     """
     checked(images)
     height, width = images.shape[1:3]
+    if not len(images):
+        return np.zeros((0, height, width), bool)
     level = stained(resize(images, SIDE))
     nuclei, cells = central_cells(*compartments(level))
     masks = [_trimmed(nucleus, cell) for nucleus, cell in zip(nuclei, cells, strict=True)]
@@ -57,10 +59,13 @@ def _trimmed(nucleus: Images, cell: Images) -> Images:
         return nucleus
     whole = _filled(np.asarray(cv2.morphologyEx(cell, cv2.MORPH_CLOSE, _disc(_GAP)), np.uint8))
     neck = int(_NECK * np.sqrt(whole.sum())) // 2 * 2 + 1
-    trimmed = np.maximum(cv2.morphologyEx(whole, cv2.MORPH_OPEN, _disc(neck)), nucleus)
-    _, labels = cv2.connectedComponents(trimmed, connectivity=4)
-    hit = np.unique(labels[nucleus > 0])
-    return _filled(np.isin(labels, hit[hit > 0]).astype(np.uint8))
+    # Worn down by the width of a neck, what hangs on falls apart; what the nucleus lies in grows back.
+    core = np.asarray(cv2.erode(whole, _disc(neck)), np.uint8)
+    _, labels = cv2.connectedComponents(core, connectivity=4)
+    hit = np.unique(labels[(nucleus > 0) & (core > 0)])
+    kept = np.isin(labels, hit).astype(np.uint8) if len(hit) else core * 0
+    grown = np.asarray(cv2.dilate(kept, _disc(neck)), np.uint8) & whole
+    return _filled(np.maximum(grown, nucleus))
 
 
 def _filled(mask: Images) -> Images:
