@@ -30,11 +30,8 @@ from hemascope.runtime import load_model, training_hashes
 
 MODEL = "small"
 LABELS = 80
-LABORATORIES = tuple(
-    {"stain": stain, "scale": scale, "blur": 1.2, "seed": seed}
-    for stain, scale in ((0.35, 0.65), (0.4, 0.6))
-    for seed in (6, 7, 8)
-)
+STAINS = ((0.35, 0.65), (0.4, 0.6))
+LABORATORIES = [(stain, scale, 1.2, seed) for stain, scale in STAINS for seed in (6, 7, 8)]
 
 
 def seen_there(images: Images, stain: float, scale: float, blur: float, seed: int) -> Images:
@@ -61,7 +58,8 @@ def main() -> int:
     if not SHARED.is_dir():
         print(f"The data are not there: {SHARED} is missing; put the folder there.")
         return 2
-    model, found = load_model(MODEL), []
+    model = load_model(MODEL)
+    found: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
         make_challenge(Path(temporary))
         cells = load(Path(temporary) / "public_test.npz").with_classes(model.class_names)
@@ -73,7 +71,7 @@ def main() -> int:
         print("| stain | scale | blur | seed | unchanged | with 80 labels | won back | cross-validated | seconds |")
         print("|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
         for laboratory in LABORATORIES:
-            there = replace(cells, images=seen_there(images, **laboratory))
+            there = replace(cells, images=seen_there(images, *laboratory))
             given, others = there.take(np.arange(LABELS)), there.take(np.arange(LABELS, len(there)))
             start = time.perf_counter()
             out = Path(temporary) / f"run-{len(found)}"
@@ -87,10 +85,11 @@ def main() -> int:
                 told = json.loads((run.folder / "refit.json").read_text())["refitted_right"] / LABELS
             won = (after - before) / (clean - before)
             found.append(
-                {**laboratory, "unchanged": before, "refitted": after, "won_back": won, "cross_validated": told}
+                dict(zip(("stain", "scale", "blur", "seed"), laboratory, strict=True))
+                | {"unchanged": before, "refitted": after, "won_back": won, "cross_validated": told}
                 | {"seconds": round(seconds, 1)}
             )
-            values = " | ".join(f"{laboratory[name]:g}" for name in ("stain", "scale", "blur", "seed"))
+            values = " | ".join(f"{value:g}" for value in laboratory)
             print(
                 f"| {values} | {before:.3f} | {after:.3f} | {won:.2f} | {'none' if told is None else f'{told:.3f}'} | "
                 f"{seconds:.0f} |",
