@@ -1,8 +1,8 @@
 """All figures on when to believe `small`: calibration, outliers, drift, heat maps, refits.
 
 Each part is a script of its own beside this one, which says what it measures and on what; here they run one after the
-other, each in a process of its own. Takes some twenty minutes on one core. The last line printed is one line of JSON with
-the figures of all parts.
+other, each in a process of its own. Takes some twenty minutes on one core. The last line printed is one line of JSON
+with the figures of all parts.
 """
 
 from __future__ import annotations
