@@ -107,7 +107,7 @@ def _cluster(workers: int | None) -> Iterator[tuple[Any, int]]:
     context = ray.data.DataContext.get_current()
     shown, context.enable_progress_bars = context.enable_progress_bars, False
     try:
-        yield ray, int(ray.cluster_resources().get("CPU", 1))
+        yield ray, int(_untyped(ray.cluster_resources)().get("CPU", 1))
     finally:
         context.enable_progress_bars = shown
         if ours:
@@ -119,3 +119,8 @@ def _check_there(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+
+
+def _untyped(function: Any) -> Any:
+    """A function of Ray's that states no types."""
+    return function
