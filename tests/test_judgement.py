@@ -12,9 +12,9 @@ from hemascope.corrupt import corrupt
 from hemascope.data import Cells, save_npz
 from hemascope.errors import InputError
 from hemascope.evaluate import evaluate
-from hemascope.judgement import answers_of, at_prior, judge_unlabelled, known, prior_shares, restate
+from hemascope.judgement import at_prior, judge_unlabelled, known, prior_shares, restate
 from hemascope.run import Run
-from hemascope.runtime import load_model
+from hemascope.runtime import answers_of, load_model
 from hemascope.synthetic import draw_cells
 
 runner = CliRunner()

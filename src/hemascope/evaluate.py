@@ -15,9 +15,9 @@ from hemascope.audit.copies import find_copies
 from hemascope.data import Cells, Images, load, pixel_hashes
 from hemascope.errors import InputError
 from hemascope.files import replacing, write_json
-from hemascope.judgement import answers_of, drifted, judge_labelled, known
+from hemascope.judgement import drifted, judge_labelled, known
 from hemascope.progress import Progress
-from hemascope.runtime import Answers, Model, load_model, training_hashes
+from hemascope.runtime import Answers, Model, answers_of, load_model, training_hashes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,8 +98,12 @@ def evaluate(
     if by_fingerprint and isinstance(model, Model) and (made := known(model, cells)) is not None:
         trained_on = hashes[made].tolist()
     seen = seen_rows(hashes, trained_on, source)
-    answers = answers_of(model, cells) if isinstance(model, Model) else None
-    probabilities = _probabilities(model, cells) if answers is None else answers.probabilities
+    answers = None
+    if isinstance(model, Model):
+        answers = answers_of(model, cells, "evaluating")
+        probabilities = checked_probabilities(answers.probabilities, cells.class_names, cells.ids)
+    else:
+        probabilities = _probabilities(model, cells)
 
     kept = np.flatnonzero(~seen)
     groups = copy_groups(cells, hashes)
@@ -320,12 +324,18 @@ def copy_groups(cells: Cells, hashes: NDArray[np.uint64]) -> NDArray[Any]:
 
 def checked_predictions(model: Classifier, images: Images, ids: NDArray[np.str_]) -> NDArray[np.float32]:
     """What the model gives for some pictures: float32 (n, classes). Raises InputError unless it is probabilities."""
-    given = np.asarray(model.predict(images))
-    expected = (len(images), len(model.class_names))
+    return checked_probabilities(np.asarray(model.predict(images)), model.class_names, ids)
+
+
+def checked_probabilities(
+    given: NDArray[np.float32], class_names: Sequence[str], ids: NDArray[np.str_]
+) -> NDArray[np.float32]:
+    """The same array, what a model gave for pictures of these ids. Raises InputError unless it is probabilities."""
+    expected = (len(ids), len(class_names))
     if given.shape != expected:
         raise InputError(
-            f"the model gives an array of shape {given.shape} for {len(images)} pictures of "
-            f"{len(model.class_names)} classes; expected {expected}, a probability for each."
+            f"the model gives an array of shape {given.shape} for {len(ids)} pictures of "
+            f"{len(class_names)} classes; expected {expected}, a probability for each."
         )
     unsound = ~np.isfinite(given).all(1) | (np.abs(given.sum(1) - 1) > 0.005) | (given < 0).any(1)
     if unsound.any():

@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from hemascope.data import Cells
 from hemascope.errors import InputError
-from hemascope.progress import Progress
 from hemascope.runtime import Answers, Model
 from hemascope.trust import coverage_table, precision_at, reliability, restated, risk_coverage
 from hemascope.trust.appearance import appearance
@@ -23,7 +22,6 @@ from hemascope.trust.slices import slice_sentences, slices
 if TYPE_CHECKING:
     import pandas as pd
 
-BATCH = 256
 ANSWERED = 0.95
 """The share of pictures answered at which accuracy is told."""
 LABELS_ASKED = 60
@@ -38,17 +36,6 @@ class Judgement:
 
     facts: dict[str, Any]
     sentences: tuple[str, ...]
-
-
-def answers_of(model: Model, cells: Cells) -> Answers:
-    """What a model says of cells, in their order."""
-    parts = []
-    with Progress("evaluating", len(cells), "pictures") as progress:
-        for _, images in cells.batches(BATCH):
-            parts.append(model.answers(images))
-            progress.advance(len(images))
-    columns = list(zip(*(part[:3] for part in parts), strict=True))
-    return Answers(*(np.concatenate(column) for column in columns))
 
 
 def known(model: Model, cells: Cells) -> NDArray[np.bool_] | None:

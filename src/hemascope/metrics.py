@@ -177,6 +177,50 @@ def most_confused_pairs(confusion: Counts, most: int = 5) -> list[ConfusedPair]:
     return sorted(pairs, key=lambda pair: (-pair.count, -pair.share))[:most]
 
 
+@dataclass(frozen=True)
+class ConfidenceBins:
+    """Answers by their confidence; bins without answers are left out.
+
+    low, high: the ends of each bin, open below and closed above. rows, right: how many answers it holds, and how many
+    of them are right: int64 (bins,). confidence: the mean in each, float64 (bins,).
+    """
+
+    low: Floats
+    high: Floats
+    rows: Counts
+    right: Counts
+    confidence: Floats
+
+    @property
+    def accuracy(self) -> Floats:
+        return np.asarray(self.right / self.rows)
+
+    @property
+    def error(self) -> float:
+        """The mean gap between confidence and accuracy, weighted by bin size; 0 without answers."""
+        gaps = np.abs(self.confidence - self.accuracy) * self.rows
+        return float(gaps.sum() / max(int(self.rows.sum()), 1))
+
+
+def confidence_bins(confidence: ArrayLike, right: ArrayLike, bins: int = BINS) -> ConfidenceBins:
+    """Answers in `bins` parts of equal width by how sure they were.
+
+    confidence: float (n,) in [0, 1]. right: bool (n,), whether each answer was.
+    """
+    sure, hits = np.asarray(confidence, np.float64), np.asarray(right, bool)
+    ends = np.linspace(0, 1, bins + 1)
+    place = np.digitize(sure, ends[1:-1], right=True)
+    rows = np.bincount(place, minlength=bins)
+    filled = np.flatnonzero(rows)
+    return ConfidenceBins(
+        ends[filled],
+        ends[filled + 1],
+        rows[filled],
+        np.bincount(place[hits], minlength=bins)[filled],
+        np.bincount(place, sure, bins)[filled] / rows[filled],
+    )
+
+
 def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, bins: int = BINS) -> float:
     """Mean gap between confidence and accuracy, weighted by bin size.
 
@@ -185,10 +229,7 @@ def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, bins
     to 1. Guo et al., On Calibration of Modern Neural Networks, 2017.
     """
     values, truth = _checked_sums(probabilities, labels)
-    confidence, right = values.max(1), values.argmax(1) == truth
-    place = np.digitize(confidence, np.linspace(0, 1, bins + 1)[1:-1], right=True)
-    gaps = np.bincount(place, confidence, bins) - np.bincount(place, right, bins)
-    return float(np.abs(gaps).sum() / len(truth))
+    return confidence_bins(values.max(1), values.argmax(1) == truth, bins).error
 
 
 def adaptive_calibration_error(probabilities: ArrayLike, labels: ArrayLike, bins: int = BINS) -> float:
@@ -252,13 +293,13 @@ def clopper_pearson_interval(successes: int, total: int, confidence: float = 0.9
     Raises ValueError unless 0 <= successes <= total. Clopper and Pearson, The Use of Confidence or Fiducial Limits
     Illustrated in the Case of the Binomial, 1934.
     """
-    from scipy.stats import beta
+    from scipy.special import betaincinv
 
     if not 0 <= successes <= total:
         raise ValueError(f"expected successes in 0..{total}, got {successes}")
     tail = (1 - confidence) / 2
-    low = float(beta.ppf(tail, successes, total - successes + 1)) if successes else 0.0
-    high = float(beta.ppf(1 - tail, successes + 1, total - successes)) if successes < total else 1.0
+    low = float(betaincinv(successes, total - successes + 1, tail)) if successes else 0.0
+    high = float(betaincinv(successes + 1, total - successes, 1 - tail)) if successes < total else 1.0
     return low, high
 
 

@@ -14,13 +14,11 @@ from hemascope.bulk.plan import Part, plan, survey
 from hemascope.data import Cells, pixel_hashes
 from hemascope.errors import InputError
 from hemascope.progress import Progress
-from hemascope.runtime import Answers, Model, load_model, training_hashes
+from hemascope.runtime import Model, answers_of, load_model, training_hashes
 from hemascope.trust.verdict import verdict_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-BATCH = 256
 
 
 def predict(
@@ -63,12 +61,7 @@ def _of_parts(namer: Namer, parts: Sequence[Part]) -> Answered:
 
 
 def _of_cells(model: Model, cells: Cells) -> Answered:
-    parts = []
-    with Progress("predicting", len(cells), "images") as progress:
-        for _, images in cells.batches(BATCH):
-            parts.append(model.answers(images))
-            progress.advance(len(images))
-    answers = Answers(*(np.concatenate(field) for field in zip(*(part[:3] for part in parts), strict=True)))
+    answers = answers_of(model, cells)
     trust = [" ".join(reasons) for reasons in verdict_of(model).why_not(answers)]
     good = Answered(cells.ids.tolist(), answers, trust, [""] * len(cells))
     bad = len(cells.unreadable)
@@ -89,7 +82,7 @@ def probabilities_for(model: str | Path | Model, cells: Cells) -> NDArray[np.flo
     places = [cells.class_names.index(name) for name in model.class_names if name in cells.class_names]
     known = [place for place, name in enumerate(model.class_names) if name in cells.class_names]
     found = np.zeros((len(cells), len(cells.class_names)), np.float32)
-    found[:, places] = _probabilities(model, cells)[:, known]
+    found[:, places] = answers_of(model, cells).probabilities[:, known]
     return np.asarray(found / np.maximum(found.sum(axis=1, keepdims=True), 1e-9), np.float32)
 
 
@@ -109,12 +102,3 @@ def opinions_of(model: str | Path, cells: Cells) -> NDArray[np.float32]:
         )
     found[made_it | foreign] = np.nan
     return found
-
-
-def _probabilities(model: Model, cells: Cells) -> NDArray[np.float32]:
-    probabilities = np.empty((len(cells), len(model.class_names)), np.float32)
-    with Progress("predicting", len(cells), "images") as progress:
-        for rows, images in cells.batches(BATCH):
-            probabilities[rows] = model.predict(images)
-            progress.advance(len(images))
-    return probabilities

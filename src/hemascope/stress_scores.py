@@ -15,7 +15,6 @@ from hemascope.corrupt.cache import cached
 from hemascope.data import Cells, Images, Pictures
 from hemascope.data.cells import Rows
 from hemascope.evaluate import CONFIDENCE, DRAWS, Scores
-from hemascope.metrics import BINS
 from hemascope.robustness import chain_interval, relative_errors
 
 SCORED_MIXES = ("mild", "hidden", "extreme")
@@ -174,16 +173,11 @@ def reliability_of(confidence: NDArray[np.floating[Any]], right: NDArray[np.bool
     confidence: float (n,) in [0, 1]. right: bool (n,). As `hemascope.metrics.expected_calibration_error`, which takes
     the probabilities of all classes.
     """
-    place = np.digitize(confidence, np.linspace(0, 1, BINS + 1)[1:-1], right=True)
-    rows = np.bincount(place, minlength=BINS)
-    filled = rows > 0
-    mean, share = (np.bincount(place, values, BINS)[filled] / rows[filled] for values in (confidence, right))
+    found = metrics.confidence_bins(confidence, right)
+    columns = zip(found.confidence.tolist(), found.accuracy.tolist(), found.rows.tolist(), strict=True)
     return {
-        "expected_calibration_error": float((np.abs(mean - share) * rows[filled]).sum() / max(len(right), 1)),
-        "reliability": [
-            {"confidence": float(sure), "accuracy": float(found), "rows": int(count)}
-            for sure, found, count in zip(mean, share, rows[filled], strict=True)
-        ],
+        "expected_calibration_error": found.error,
+        "reliability": [dict(zip(("confidence", "accuracy", "rows"), values, strict=True)) for values in columns],
     }
 
 

@@ -97,13 +97,13 @@ def _without_labels(model: Path, cells: Cells, out: Path | None, count: int | No
     import numpy as np
 
     from hemascope.files import replacing, write_json
-    from hemascope.judgement import answers_of, judge_unlabelled, known
-    from hemascope.runtime import load_model
+    from hemascope.judgement import judge_unlabelled, known
+    from hemascope.runtime import answers_of, load_model
     from hemascope.spotcheck import checked, in_words, sample
     from hemascope.trust.fingerprint import known_sentence
 
     opened = load_model(model)
-    answers = answers_of(opened, cells)
+    answers = answers_of(opened, cells, "evaluating")
     predicted = np.array(opened.class_names)[answers.probabilities.argmax(1)]
     counts = {name: int((predicted == name).sum()) for name in opened.class_names}
     print(f"{len(cells):,} pictures: " + ", ".join(f"{count:,} {name}" for name, count in counts.items() if count))

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hemascope.errors import InputError
-from hemascope.metrics import BINS, wilson_interval
+from hemascope.metrics import BINS, confidence_bins, wilson_interval
 from hemascope.trust.checks import checked_labels, checked_logits, checked_prior, checked_probabilities
 
 Floats = NDArray[np.float64]
@@ -230,13 +230,9 @@ def reliability(probabilities: ArrayLike, labels: ArrayLike, bins: int = BINS) -
     truth = checked_labels(labels, values)
     if bins < 1:
         raise InputError(f"{bins} bins were asked for; ask for one or more.")
-    confidence, right = values.max(1), values.argmax(1) == truth
-    ends = np.linspace(0, 1, bins + 1)
-    place = np.digitize(confidence, ends[1:-1], right=True)
-    count = np.bincount(place, minlength=bins)
-    filled = np.flatnonzero(count)
-    hits = np.bincount(place, right, bins)[filled]
-    count = count[filled]
-    intervals = np.array([wilson_interval(int(k), int(n)) for k, n in zip(hits, count, strict=True)]).reshape(-1, 2)
-    means = np.bincount(place, confidence, bins)[filled] / count
-    return Reliability(ends[filled], ends[filled + 1], count, means, hits / count, intervals[:, 0], intervals[:, 1])
+    found = confidence_bins(values.max(1), values.argmax(1) == truth, bins)
+    counts = zip(found.right.tolist(), found.rows.tolist(), strict=True)
+    intervals = np.array([wilson_interval(right, rows) for right, rows in counts]).reshape(-1, 2)
+    return Reliability(
+        found.low, found.high, found.rows, found.confidence, found.accuracy, intervals[:, 0], intervals[:, 1]
+    )

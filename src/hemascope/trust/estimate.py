@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hemascope.draws import permutation
 from hemascope.errors import InputError
-from hemascope.metrics import wilson_interval
+from hemascope.metrics import clopper_pearson_interval, wilson_interval
 from hemascope.trust.checks import checked_labels, checked_probabilities, checked_share
 
 Floats = NDArray[np.float64]
@@ -212,20 +212,17 @@ def spot_check(right: int, labelled: int, population: int | None = None, confide
 
     Raises InputError when the numbers do not fit each other.
     """
-    from scipy.special import betaincinv
-
     if labelled < 1 or not 0 <= right <= labelled or (population is not None and population < labelled):
         told = "" if population is None else f", drawn from {population:,},"
         raise InputError(
             f"{right:,} right answers of {labelled:,}{told} were given; give a sample of one or more, of which at most "
             "all are right, from at least as many pictures."
         )
-    tail = (1 - checked_share(confidence, "confidence")) / 2
+    checked_share(confidence, "confidence")
     if population is not None:
-        low, high = _finite(right, labelled, population, tail)
+        low, high = _finite(right, labelled, population, (1 - confidence) / 2)
     else:
-        low = 0.0 if right == 0 else float(betaincinv(right, labelled - right + 1, tail))
-        high = 1.0 if right == labelled else float(betaincinv(right + 1, labelled - right, 1 - tail))
+        low, high = clopper_pearson_interval(right, labelled, confidence)
     return SpotCheck(right, labelled, population, right / labelled, low, high)
 
 

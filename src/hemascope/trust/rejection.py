@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hemascope.errors import InputError
+from hemascope.metrics import clopper_pearson_interval
 from hemascope.trust.checks import checked_confidence, checked_share
 
 Floats = NDArray[np.float64]
@@ -91,13 +92,12 @@ def upper_bound(mistakes: int, rows: int, delta: float = 0.05) -> float:
 
     Clopper and Pearson, The Use of Confidence or Fiducial Limits, 1934.
     """
-    from scipy.special import betaincinv
-
     if not 0 <= mistakes <= rows:
         raise InputError(
             f"{mistakes} mistakes of {rows} rows were given; there are at least 0 and at most as many as rows."
         )
-    return 1.0 if mistakes == rows else float(betaincinv(mistakes + 1, rows - mistakes, 1 - delta))
+    # The upper end of the two-sided interval that leaves delta on that side, too.
+    return clopper_pearson_interval(mistakes, rows, 1 - 2 * delta)[1]
 
 
 def rows_needed(max_error: float, delta: float = 0.05) -> int:
