@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from base64 import b64decode
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -226,32 +227,26 @@ def test_the_model_says_what_it_is(client: TestClient, model: Model) -> None:
     ModelAbout.model_validate(told)
 
 
-def test_heat_maps_come_where_they_are_asked_for(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heat_maps_come_where_they_are_asked_for(cells: Cells) -> None:
     model = load_model("small")
-    inner = model.answers
-
-    def explained(images: Images, heatmap: bool = False) -> Answers:
-        found = inner(images)
-        spot = np.zeros((len(images), 6, 6), np.float32)
-        spot[:, 2, 3] = 1
-        return found._replace(heatmap=spot if heatmap else None)
-
     content = encoded(cells.images[0])
-    with client_of(make_app(model)) as client:
-        refused = client.post("/v1/predict?heatmap=1", files=form(content))
-        assert refused.status_code == 422
-        assert "no heat maps" in refused.json()["error"]
-    monkeypatch.setattr(model, "answers", explained)
-    monkeypatch.setattr(model, "explains", True)
+    expected = model.answers(cells.images[:1], heatmap=True).heatmap
+    assert expected is not None
     with client_of(make_app(model)) as client:
         assert client.post("/v1/predict", files=form(content)).json()["pictures"][0]["heatmap"] is None
         address = client.post("/v1/predict?heatmap=1", files=form(content)).json()["pictures"][0]["heatmap"]
-    import base64
+    grey = np.asarray(Image.open(BytesIO(b64decode(address.partition(",")[2]))))
+    assert grey.shape == expected.shape[1:]
+    assert np.abs(grey / 255 - expected[0]).max() <= 1 / 255
 
-    grey = np.asarray(Image.open(BytesIO(base64.b64decode(address.partition(",")[2]))))
-    assert grey.shape == (6, 6)
-    assert grey[2, 3] == 255
-    assert grey.sum() == 255
+
+def test_a_model_without_heat_maps_says_so(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model("small")
+    monkeypatch.setattr(model, "explains", False)
+    with client_of(make_app(model)) as client:
+        refused = client.post("/v1/predict?heatmap=1", files=form(encoded(cells.images[0])))
+    assert refused.status_code == 422
+    assert "no heat maps" in refused.json()["error"]
 
 
 def test_what_no_number_can_say_is_null(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
