@@ -71,6 +71,7 @@ def review(
 ) -> None:
     """Decide by keys on what an audit points at, and check some random labels; on this machine alone."""
     from hemascope.files import check_writable
+    from hemascope.runtime import load_model
     from hemascope.serve.desk import Desk, SpotDesk, draw_spot_check, items_of, read_findings
     from hemascope.serve.review import make_review
     from hemascope.serve.running import address_of, listening, run
@@ -80,7 +81,7 @@ def review(
     *folder, data = places
     check_writable(decisions, [data])
     findings = read_findings(folder[0]) if folder else None
-    cells = load_cells(data, class_map, None, crop)
+    cells = load_cells(data, class_map, None, crop, () if model is None else load_model(model).class_names)
     items = [] if findings is None else items_of(cells, findings)
     spot = None
     if sample:

@@ -29,6 +29,8 @@ from hemascope.version import __version__
 Say = Callable[[str], None]
 
 FEWEST = 10
+FEWEST_OF_NEW = 5
+"""With fewer of a class that the model does not know, cross-validation cannot tell whether it was learnt."""
 MOST = 20_000
 """More pictures than this are better spent on a training."""
 
@@ -37,9 +39,10 @@ def refit(model: str | Path, cells: Cells, out: str | Path, *, seed: int = 0, sa
     """Fit a model again to labelled cells of another laboratory, in seconds; needs no torch.
 
     model: a run folder, its model.onnx, or the name of one that comes with the package. cells: labelled, 10 or more,
-    best some 100 of all classes; classes that the model does not know are learnt. Returns the run folder, whose model
-    is like any other; or None, and writes nothing, when the refitted model is no better in cross-validation than the
-    unchanged one. Raises InputError when the cells are too few, too many, of one class, or without labels.
+    best some 100 of all classes; classes that the model does not know are learnt, from 5 pictures of each on. Returns
+    the run folder, whose model is like any other; or None, and writes nothing, when the refitted model is no better in
+    cross-validation than the unchanged one. Raises InputError when the cells are too few, too many, of one class, or
+    without labels.
     """
     base, folder = load_model(model), new_folder(Path(out))
     check_labels(cells, cells.source or "cells")
@@ -50,8 +53,16 @@ def refit(model: str | Path, cells: Cells, out: str | Path, *, seed: int = 0, sa
         )
     if len(np.unique(cells.labels)) < 2:
         raise InputError(f"{cells.source}: shows one class only; a refit needs labelled pictures of two or more.")
+    new = {name: count for name, count in cells.class_counts().items() if count and name not in base.class_names}
+    if few := [name for name, count in new.items() if count < FEWEST_OF_NEW]:
+        raise InputError(
+            f"{cells.source}: has {new[few[0]]} of {few[0]}, which the model does not know; to learn a class takes "
+            f"{FEWEST_OF_NEW} pictures of it or more: label more, or leave them out."
+        )
     found = fit(base, cells, seed)
     say(found.sentence())
+    for name, count in new.items():
+        say(f"new to the model: {name}, {found.right_of(name)} of {count:,} found in cross-validation")
     changes = [f"field of view {found.front.field:g}"] if found.front.field != 1 else []
     changes += ["colours matched"] if found.front.colours is not None else []
     say(f"before the network: {', '.join(changes) or 'nothing changed'}; penalty {found.penalty:g}")
