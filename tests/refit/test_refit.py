@@ -19,7 +19,7 @@ from hemascope.evaluate import evaluate
 from hemascope.predict import predict
 from hemascope.refit import fit, refit
 from hemascope.refit.head import LEAST, Head, fit_head
-from hemascope.run import Run
+from hemascope.run import Run, recipe_of
 from hemascope.runtime import load_model, training_hashes
 from hemascope.serve.api import make_app
 from hemascope.synthetic import draw_cells
@@ -45,9 +45,9 @@ def test_a_refit_is_better_on_pictures_that_it_has_not_seen(refitted: Run, finis
     unseen = other_laboratory(200, 32)
     before, after = (evaluate(run.folder, unseen).scores["accuracy"] for run in (finished, refitted))
     assert after > before + 0.1
-    facts = json.loads((refitted.folder / "refit.json").read_text())
-    assert facts["refitted_right"] > facts["unchanged_right"]
-    low, high = facts["cross_validated"]["accuracy_interval"]
+    metrics = json.loads(refitted.metrics.read_text())
+    assert metrics["refit"]["refitted_right"] > metrics["refit"]["unchanged_right"]
+    low, high = metrics["cross_validated"]["accuracy_interval"]
     assert low - 0.1 < after < high + 0.1
 
 
@@ -69,6 +69,29 @@ def test_it_is_a_model_like_any_other(refitted: Run, tmp_path: Path) -> None:
     assert mine.scores["n"] == 20
     with pytest.raises(InputError, match="all 20 pictures trained this model"):
         evaluate(refitted.folder, other_laboratory(160, 31).take(np.arange(20)))
+
+
+def test_its_card_holds_what_was_measured(refitted: Run) -> None:
+    card, metrics = refitted.card.read_text(encoding="utf-8"), json.loads(refitted.metrics.read_text())
+    assert card.startswith("# tiny on ")
+    assert ", fitted again to other.npz\n" in card
+    assert "not a medical device" in card
+    assert "Fitted again to: other.npz, 160 pictures (basophil 20, " in card
+    assert f"| cross-validated | 160 | {metrics['cross_validated']['accuracy']:.4f} (" in card
+    assert f"The refit, cross-validated on 160 pictures: {metrics['refit']['refitted_right'] / 160:.3f} (" in card
+    assert "the unchanged model" in card
+    # The scores of the model that it began from are not its own.
+    assert "validation (chose" not in card
+    assert not {"refit.json", "README.md"} & {path.name for path in refitted.folder.iterdir()}
+
+
+def test_a_refit_from_a_file_alone_has_a_card_too(finished: Run, tmp_path: Path) -> None:
+    (tmp_path / "alone.onnx").write_bytes((finished.model / "model.onnx").read_bytes())
+    run = refit(tmp_path / "alone.onnx", other_laboratory(80, 38), tmp_path / "run", say=lambda told: None)
+    assert run is not None
+    assert run.card.read_text(encoding="utf-8").startswith("# tiny on cells, fitted again to other.npz\n")
+    with pytest.raises(InputError, match="names no recipe"):
+        recipe_of(run)
 
 
 def test_the_graph_gives_what_was_fitted(finished: Run, refitted: Run) -> None:
