@@ -26,11 +26,9 @@ import random
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -40,6 +38,7 @@ import numpy as np
 from PIL import Image
 
 from hemascope.runtime import Model, load_model
+from hemascope.serve.running import service
 from hemascope.synthetic import draw_cells
 
 SIZES = (1, 4, 8, 16)
@@ -48,20 +47,6 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
 HANGS_AFTER = 20.0
 BOUNDARY = b"bench7f3a"
 Figures = dict[str, Any]
-
-
-@contextmanager
-def service(*words: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """The process of a service that answers, and its port."""
-    command = [sys.executable, "-m", "hemascope", "serve", "small", "--port", "0", *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            found = re.search(r":(\d+)/", process.stdout.readline())
-            assert found is not None
-            yield process, int(found[1])
-        finally:
-            process.kill()
 
 
 def encoded(pixels: Any, kind: str = "PNG") -> bytes:
@@ -186,7 +171,7 @@ def load(clients: int, seconds: float) -> Figures:
         await asyncio.gather(*ask)
         return await memory
 
-    with service() as (process, port):
+    with service("serve", "small") as (process, port):
         asyncio.run(client(0, port, contents, expected, model.class_names, time.perf_counter() + 1, Seen()))
         started = time.perf_counter()
         memory = asyncio.run(all_of_them(process.pid, port))
@@ -264,7 +249,7 @@ def mutants(count: int) -> Figures:
         return whole(mutated(body, drawn), mutated(kind, drawn).translate(None, b"\r\n") if number % 2 else kind)
 
     statuses: Counter[int] = Counter()
-    with service() as (process, port):
+    with service("serve", "small") as (process, port):
         for number in range(count):
             statuses[asyncio.run(sent(port, one(number)))] += 1
         good = asyncio.run(sent(port, request_of([("a.png", pictures[0])])))
@@ -311,7 +296,7 @@ def stop(clients: int = 50) -> Figures:
 
         await asyncio.gather(signalling(), *(one(port) for _ in range(clients)))
 
-    with service() as (process, port):
+    with service("serve", "small") as (process, port):
         asyncio.run(all_of_them(process, port))
         status = process.wait(30)
     good = status == 0 and not outcomes["lost"] and not outcomes["hung"] and outcomes["answered after the signal"] > 0
@@ -322,7 +307,7 @@ def schema() -> Figures:
     program = os.environ.get("HEMASCOPE_BENCH_SCHEMATHESIS")
     if not program:
         return {"missing": "schemathesis; name its program in HEMASCOPE_BENCH_SCHEMATHESIS"}
-    with service() as (_, port):
+    with service("serve", "small") as (_, port):
         address = f"http://127.0.0.1:{port}/openapi.json"
         words = [program, "run", address, "--max-examples", "100", "--request-timeout", str(HANGS_AFTER), "--seed", "1"]
         # No schema can say which bytes are a picture of a cell, so that some that it allows are refused.
