@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 BATCH = 64
 READ = 256
-HEATMAP = "heatmap.onnx"
-"""What gives the heat maps of the model.onnx beside it, where that gives none."""
+HEATMAP = "heatmap"
+"""The output that is empty unless it is asked for."""
+WANTED = "heatmap_wanted"
+"""The input that asks for it: bool, no axes, false where nothing is given."""
 PURPOSE = "Research only, not a medical device."
 
 
@@ -62,10 +64,7 @@ class Model:
         self.class_names: tuple[str, ...] = tuple(json.loads(self.metadata["class_names"]))
         self.image_size = int(self.metadata["picture_size"])
         self.colours = Colours.from_json(json.loads(self.metadata["colours"])) if "colours" in self.metadata else None
-        self.explains = any(output.name == "heatmap" for output in self._session.get_outputs())
-        # Maps cost as much again as answers, so that a run keeps what makes them in a file of its own.
-        self.explains |= path.with_name(HEATMAP).is_file()
-        self._heat_session: Any = None
+        self.explains = any(value.name == WANTED for value in self._session.get_overridable_initializers())
         self._describe = _features_of(self.metadata)
 
     @cached_property
@@ -86,27 +85,25 @@ class Model:
         """
         if heatmap and not self.explains:
             raise InputError(
-                f"{self.path}: gives no heat maps; hemascope predict --explain makes them for a run of a network where "
-                "torch is installed."
+                f"{self.path}: gives no heat maps; the runs of networks do, but for those that were fitted again or "
+                "cut to 8 bits."
             )
         inputs = images if self._describe is None else self._describe(images)
         # Without pictures, one that is black tells the shapes.
         rows, inputs = len(inputs), inputs if len(inputs) else np.zeros((1, *inputs.shape[1:]), inputs.dtype)
-        answers = self.run(inputs)
-        maps = self._heat(inputs) if heatmap else None
-        told, strange, seen = (column[:rows] for column in answers[:3])
-        return Answers(told, strange, seen, None if maps is None else maps[:rows])
+        told, strange, seen, heat = self.run(inputs, heatmap)
+        return Answers(told[:rows], strange[:rows], seen[:rows], None if heat is None else heat[:rows])
 
-    def run(self, inputs: NDArray[Any]) -> Answers:
+    def run(self, inputs: NDArray[Any], heatmap: bool = False) -> Answers:
         """The same of what the file itself takes: pictures, or the features of a classical model; one or more."""
-        names = ["probabilities", "outlier_score", "embedding"]
-        return Answers(*(np.concatenate(part) for part in zip(*_parts(self._session, names, inputs), strict=True)))
-
-    def _heat(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
-        if self._heat_session is None:
-            own = any(output.name == "heatmap" for output in self._session.get_outputs())
-            self._heat_session = self._session if own else _session(self.path.with_name(HEATMAP))
-        return np.concatenate([part[0] for part in _parts(self._heat_session, ["heatmap"], inputs)])
+        names, given = ["probabilities", "outlier_score", "embedding"], {}
+        if heatmap:
+            names, given = [*names, HEATMAP], {WANTED: np.array(True)}
+        entry, parts = self._session.get_inputs()[0].name, []
+        for start in range(0, len(inputs), BATCH):
+            part = np.ascontiguousarray(inputs[start : start + BATCH])
+            parts.append(self._session.run(names, {entry: part, **given}))
+        return Answers(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def _session(path: Path, threads: int = 0) -> Any:
@@ -122,12 +119,6 @@ def _session(path: Path, threads: int = 0) -> Any:
         raise InputError(
             f"{path}: is not an ONNX model that can be read; give a run folder or its model.onnx."
         ) from error
-
-
-def _parts(session: Any, names: list[str], inputs: NDArray[Any]) -> Iterator[list[NDArray[np.float32]]]:
-    entry = session.get_inputs()[0].name
-    for start in range(0, len(inputs), BATCH):
-        yield session.run(names, {entry: np.ascontiguousarray(inputs[start : start + BATCH])})
 
 
 def _features_of(metadata: Mapping[str, str]) -> Callable[[Images], NDArray[np.float32]] | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,9 +10,7 @@ import numpy as np
 
 from hemascope.errors import InputError
 from hemascope.explain.occlusion import occlusion
-from hemascope.models import model_folder
-from hemascope.run import Run
-from hemascope.runtime import HEATMAP, Model, load_model
+from hemascope.runtime import Model, load_model
 from hemascope.trust.verdict import verdict_of
 
 if TYPE_CHECKING:
@@ -67,20 +63,11 @@ def explain_pictures(
 
 
 def explaining(model: str | Path) -> Model:
-    """A model that gives heat maps: its run folder is given what makes them, where torch can make it."""
-    opened, run = load_model(model), Run(model_folder(model))
-    if opened.explains:
-        return opened
-    described = run.model / "model.json"
-    if not (run.model / "weights.safetensors").is_file() or importlib.util.find_spec("torch") is None:
+    """A model that gives heat maps. Raises InputError where it gives none."""
+    opened = load_model(model)
+    if not opened.explains:
         raise InputError(
-            f"{model}: gives no heat maps; they are made for the run folder of a network where torch is installed: pip "
-            "install 'hemascope[train]'."
+            f"{model}: gives no heat maps; the runs of networks do, but for those that were fitted again or cut to 8 "
+            "bits."
         )
-    from hemascope.ensemble import load_network
-    from hemascope.export.network import export_heatmap
-
-    network, _, _ = load_network(run)
-    export_heatmap(network, run.model / HEATMAP, opened.image_size)
-    assert json.loads(described.read_text(encoding="utf-8"))["class_names"] == list(opened.class_names)
-    return load_model(model)
+    return opened
