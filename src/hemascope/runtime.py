@@ -15,7 +15,7 @@ from hemascope.colour import Colours
 from hemascope.data import Cells, Images
 from hemascope.errors import InputError
 from hemascope.features import feature_set
-from hemascope.models import model_folder
+from hemascope.models import folder_of, model_file, model_folder
 from hemascope.progress import Progress
 
 if TYPE_CHECKING:
@@ -134,8 +134,7 @@ def load_model(path: str | Path | Model, threads: int = 0) -> Model:
     """
     if isinstance(path, Model):
         return path
-    path = model_folder(path)
-    file = path / "model" / "model.onnx" if path.is_dir() else path
+    file, path = model_file(path), model_folder(path)
     if not file.is_file():
         found = "the run has no finished model" if path.is_dir() else "there is no such file"
         raise InputError(f"{path}: {found}; give the folder of a finished run or a model.onnx.")
@@ -157,8 +156,7 @@ def training_hashes(path: str | Path | Model) -> frozenset[int] | None:
 
     Those are the rows that trained it, that stopped and selected it, and that its confidence is fitted on.
     """
-    folder = path.path.parent.parent if isinstance(path, Model) else model_folder(path)
-    table = (folder if folder.is_dir() else folder.parent.parent) / "split.csv"
+    table = folder_of(path.path if isinstance(path, Model) else model_file(path)) / "split.csv"
     if not table.is_file():
         return None
     import pandas as pd
