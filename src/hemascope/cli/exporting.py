@@ -66,6 +66,7 @@ def export(
     from hemascope.export.file import export_file
     from hemascope.export.source import beside, check_new
     from hemascope.export.submission import export_submission
+    from hemascope.runtime import load_model
 
     submission = format is Format.SUBMISSION
     if out is None:
@@ -74,7 +75,7 @@ def export(
     check_new(out, ".zip" if submission else ".onnx")
     if not submission and (runtime is not Runtime.ONNX or python is not None):
         raise InputError("--runtime and --python belong to a submission; add --format submission, or leave them out.")
-    cells = None if data is None else load_cells(data, class_map, group_by, crop)
+    cells = None if data is None else load_cells(data, class_map, group_by, crop, load_model(run).class_names)
     bits: Precision = precision.value
     if submission:
         facts = export_submission(run, out, runtime.value, precision=bits, python=python, data=cells)

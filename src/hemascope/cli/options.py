@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -41,17 +42,22 @@ def prior_of(text: str | None) -> dict[str, float] | None:
     return shares
 
 
-def load_any(data: Path, class_map: list[str] | None, group_by: str | None, crop: int | None) -> Cells:
+def load_any(
+    data: Path, class_map: list[str] | None, group_by: str | None, crop: int | None, classes: Iterable[str] = ()
+) -> Cells:
     """Labelled data, or pictures alone: a picture, or a folder of pictures without folders of classes."""
     from hemascope.data import load_pictures
     from hemascope.data.folder import is_picture
 
     if is_picture(data) or (data.is_dir() and any(is_picture(path) for path in data.iterdir())):
         return load_pictures(data, crop=crop)
-    return load_cells(data, class_map, group_by, crop)
+    return load_cells(data, class_map, group_by, crop, classes)
 
 
-def load_cells(data: Path, class_map: list[str] | None, group_by: str | None, crop: int | None) -> Cells:
+def load_cells(
+    data: Path, class_map: list[str] | None, group_by: str | None, crop: int | None, classes: Iterable[str] = ()
+) -> Cells:
+    """Labelled data; classes: those that they may name besides the eight cells."""
     from hemascope.data import load
 
     pairs = {}
@@ -60,7 +66,7 @@ def load_cells(data: Path, class_map: list[str] | None, group_by: str | None, cr
         if not (name and sign and target):
             raise InputError(f"--map is '{entry}', expected NAME=CLASS such as BNE=neutrophil.")
         pairs[name] = target
-    return load(data, class_map=pairs or None, group_by=group_by, crop=crop)
+    return load(data, class_map=pairs or None, group_by=group_by, crop=crop, classes=classes)
 
 
 def print_table(table: Any) -> None:

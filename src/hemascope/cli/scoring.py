@@ -38,12 +38,14 @@ def evaluate(
     """Score a trained model on labelled pictures, those that trained it left out; or say what is known without."""
     from hemascope.data import NO_GROUPS_NOTE
     from hemascope.files import new_folder
+    from hemascope.runtime import load_model
 
     if labels is not None and spot_check is None:
         raise InputError("--labels needs --spot-check N, the number of pictures that were drawn; give both.")
     if out is not None:
         new_folder(out, inputs=[data], resumes=False)
-    cells = load_any(data, class_map, group_by, crop)
+    classes = [name for one in (model, against) if one is not None for name in load_model(one).class_names]
+    cells = load_any(data, class_map, group_by, crop, classes)
     for note in cells.notes:
         if note != NO_GROUPS_NOTE:
             print(note)
