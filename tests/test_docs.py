@@ -27,14 +27,13 @@ from hemascope.cli import app, main
 from hemascope.data import Cells
 from hemascope.novelty import novelty
 from hemascope.recipe import Recipe, recipe_from
-from hemascope.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 STAYS_RUNNING = {"serve", "review"}
 """Commands that a signal ends; tests/serve starts them."""
-NOT_RUN = {"ray": "starts a cluster", "keras": "needs TensorFlow"}
-"""Words of commands that are not run here; tests/bulk and tests/export do."""
+NOT_RUN = {"ray": "starts a cluster", "keras": "needs TensorFlow", "int8": "needs hundreds of held-out cells"}
+"""Words of commands that are not run here, but by tests/bulk and tests/export."""
 FEW = 120
 """Cells of a sample, where a page draws more."""
 SCRIPTS_OPTIONS = {"--serve"}
@@ -124,8 +123,8 @@ def test_no_page_of_the_site_is_out_of_reach() -> None:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: Run, dirty: Cells) -> Path:
-    """A folder with the files that the pages speak of, all drawn and small, and a finished run under the name RUN."""
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dirty: Cells) -> Path:
+    """A folder with the files that the pages speak of, all drawn and small."""
     monkeypatch.chdir(tmp_path)
     module = importlib.import_module("hemascope.stress")
     monkeypatch.setattr(module, "novelty", functools.partial(novelty, pictures=8, draws=24, own_draws=1))
@@ -145,7 +144,6 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: Run, dirty:
             archive.write("crops/0.png", f"{Path(name).stem}.png")
     with tarfile.open("old.tar.gz", "w:gz") as packed:
         packed.add("crops/1.png")
-    shutil.copytree(finished.folder, "RUN")
     return tmp_path
 
 
@@ -181,16 +179,23 @@ def label_by_hand(words: list[str]) -> None:
 def test_the_commands_of_a_page_run(
     page: Path,
     world: Path,
+    request: pytest.FixtureRequest,
     tiny: Callable[..., Recipe],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    # A page that draws its own cells begins in an empty folder, as its reader does.
-    if page.stem == "tutorial":
-        monkeypatch.chdir(world / "shards")
-    for words, language in commands(page):
-        if language != "bash" or words[0] in STAYS_RUNNING or NOT_RUN.keys() & set(words):
-            continue
+    run_here = [
+        words
+        for words, language in commands(page)
+        if language == "bash" and words[0] not in STAYS_RUNNING and not NOT_RUN.keys() & set(words)
+    ]
+    # The run that a page speaks of and does not make; the cells that it draws itself are not there before.
+    made = {words[words.index("--out") + 1] for words in run_here if "--out" in words}
+    for name in {"RUN", "run"} & {word for words in run_here for word in words} - made:
+        shutil.copytree(request.getfixturevalue("finished").folder, name)
+    for words in run_here:
+        if words[0] == "sample":
+            Path(words[1]).unlink(missing_ok=True)
         monkeypatch.setattr(sys, "argv", ["hemascope", *with_tiny_recipes(words, tiny)])
         with pytest.raises(SystemExit) as end:
             main()
@@ -200,19 +205,24 @@ def test_the_commands_of_a_page_run(
             assert Path(words[words.index("--out") + 1]).exists(), words
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if any(name == "python" for name, _ in fenced(page))], ids=lambda page: page.stem
-)
+def python_of(page: Path) -> list[str]:
+    return [block for language, block in fenced(page) if language == "python"]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES[1:] if python_of(page)], ids=lambda page: page.stem)
 def test_the_python_of_a_page_runs(page: Path, world: Path, tiny: Callable[..., Recipe]) -> None:
-    names = {
-        "tiny_recipe": tiny(),
-        "pictures": np.asarray(hemascope.draw_cells(8, seed=1).images),
-        "rows": np.arange(8),
-    }
-    for language, block in fenced(page):
-        if language == "python":
-            # The same calls with a network of seconds in place of one of minutes.
-            exec(block.replace('"small"', "tiny_recipe"), names)
+    drawn = np.asarray(hemascope.draw_cells(8, seed=1).images)
+    names = {"tiny_recipe": tiny(), "pictures": drawn, "rows": np.arange(len(drawn))}
+    for block in python_of(page):
+        # The same calls with a network of seconds in place of one of minutes.
+        exec(block.replace('"small"', "tiny_recipe"), names)
+
+
+def test_the_python_of_the_front_page_runs_as_part_of_another() -> None:
+    runs = {line for page in PAGES[1:] for block in python_of(page) for line in block.splitlines()}
+    assert python_of(PAGES[0])
+    for block in python_of(PAGES[0]):
+        assert set(block.splitlines()) <= runs
 
 
 def test_every_recipe_of_a_page_is_one(tiny: Callable[..., Recipe]) -> None:

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.skipif(
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the source archive and the wheel that is made from it, without asking a package index."""
     out = tmp_path_factory.mktemp("dist")
-    words = [sys.executable, "-m", "build", "--no-isolation", "--outdir", out, ROOT]
+    words = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(ROOT)]
     subprocess.run(words, check=True, capture_output=True, text=True)
     return out
 
@@ -100,7 +100,9 @@ def test_the_changelog_is_in_order() -> None:
 
 def test_the_wheel_runs_where_it_is_put(built: Path, wheel: zipfile.ZipFile, tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--disable-pip-version-check"]
-    subprocess.run([*pip, "--target", tmp_path / "site", wheel.filename], check=True, capture_output=True, text=True)
+    subprocess.run(
+        [*pip, "--target", str(tmp_path / "site"), str(wheel.filename)], check=True, capture_output=True, text=True
+    )
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment["PYTHONPATH"] = str(tmp_path / "site")
     where = "import hemascope; print(hemascope.__file__)"
