@@ -134,10 +134,12 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dirty: Cells) -> Path
         hemascope.save_npz(hemascope.draw_cells(40, seed=seed, size=32), name)
     cells = hemascope.draw_cells(24, seed=1)
     for row, pixels in enumerate(np.asarray(cells.images)):
-        folders = ["crops", f"slides/{row % 2}", f"other_slides/{cells.class_names[cells.labels[row]]}", "new_slides"]
-        for place in map(Path, folders):
+        for place in map(Path, ("crops", f"slides/{row % 2}", f"other_slides/{cells.class_names[cells.labels[row]]}")):
             place.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).rotate(5).save(place / f"{row}.png")
+    Path("new_slides").mkdir()
+    for row, pixels in enumerate(np.asarray(hemascope.draw_cells(64, seed=9, size=32).images)):
+        Image.fromarray(pixels).save(f"new_slides/{row}.png")
     Path("shards").mkdir()
     for name in ("more.zip", "shards/0.zip", "shards/1.zip"):
         with zipfile.ZipFile(name, "w") as archive:
