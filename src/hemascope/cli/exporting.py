@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hemascope.cli.options import ClassMap, Crop, GroupBy, load_cells
+from hemascope.cli.options import ClassMap, Crop, GroupBy, complete_models, load_cells
 from hemascope.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,7 +38,12 @@ class Runtime(StrEnum):
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="A run folder, its model.onnx, or the name of a model of the package.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="A run folder, its model.onnx, or the name of a model of the package.", autocompletion=complete_models
+        ),
+    ],
     format: Annotated[Format, typer.Option(help="One ONNX file, or the zip of a submission.")] = Format.ONNX,  # noqa: A002
     precision: Annotated[Bits, typer.Option(help="How each weight is kept; int8 needs --data.")] = Bits.FLOAT32,
     runtime: Annotated[Runtime, typer.Option(help="What carries the network of a submission.")] = Runtime.ONNX,

@@ -13,6 +13,22 @@ from hemascope.errors import InputError
 if TYPE_CHECKING:
     from hemascope.data import Cells
 
+
+def complete_recipes(incomplete: str) -> list[str]:
+    """What the shell offers for --recipe: the names that begin so, behind those that a comma ended already."""
+    from hemascope.recipe import recipe_names
+
+    done, comma, begun = incomplete.rpartition(",")
+    return [f"{done}{comma}{name}" for name in recipe_names() if name.startswith(begun)]
+
+
+def complete_models(incomplete: str) -> list[str]:
+    """What the shell offers for a model before it offers files: those that come with the package."""
+    from hemascope.models import shipped_models
+
+    return [name for name in shipped_models() if name.startswith(incomplete)]
+
+
 Data = Annotated[
     Path, typer.Argument(help="An npz, a folder of class folders, a CSV or TSV of paths and labels, or Parquet.")
 ]

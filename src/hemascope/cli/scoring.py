@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hemascope.cli.options import ClassMap, Crop, GroupBy, Prior, load_any, prior_of
+from hemascope.cli.options import ClassMap, Crop, GroupBy, Prior, complete_models, load_any, prior_of
 from hemascope.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,10 +15,18 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A run folder, its model.onnx, or the name of a model of the package.")],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            help="A run folder, its model.onnx, or the name of a model of the package.", autocompletion=complete_models
+        ),
+    ],
     data: Annotated[Path, typer.Argument(help="Labelled pictures, or pictures alone: then what can be said without.")],
     out: Annotated[Path | None, typer.Option(help="A folder for metrics.json and predictions.parquet.")] = None,
-    against: Annotated[Path | None, typer.Option(help="Another run to compare with, by McNemar's test.")] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="Another run to compare with, by McNemar's test.", autocompletion=complete_models),
+    ] = None,
     stress: Annotated[
         bool,
         typer.Option(
@@ -144,7 +152,11 @@ def predict(
         typer.Argument(help="Pictures, folders of them, patterns in quotes, npz, CSV, Parquet, zip or tar(.gz) files."),
     ],
     model: Annotated[
-        Path, typer.Option(help="A run folder, its model.onnx, or the name of a model that comes with the package.")
+        Path,
+        typer.Option(
+            help="A run folder, its model.onnx, or the name of a model that comes with the package.",
+            autocompletion=complete_models,
+        ),
     ] = Path("small"),
     out: Annotated[
         Path, typer.Option(help="The table, as .csv, .jsonl or .parquet; without an ending a folder of Parquet parts.")
