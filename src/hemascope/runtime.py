@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,13 +34,15 @@ class Answers(NamedTuple):
 
     probabilities: float32 (n, classes), calibrated. outlier_score: float32 (n,), the higher the stranger. embedding:
     float32 (n, d). heatmap: float32 (n, h, w), in [0, 1], where in the picture the answer comes from; None unless it
-    was asked for.
+    was asked for. excluded: float32 (n,), the part of the probability that stood on classes which the differential
+    count has none of; None without one (`Model.expecting`).
     """
 
     probabilities: NDArray[np.float32]
     outlier_score: NDArray[np.float32]
     embedding: NDArray[np.float32]
     heatmap: NDArray[np.float32] | None = None
+    excluded: NDArray[np.float32] | None = None
 
 
 class Model:
@@ -47,7 +50,8 @@ class Model:
 
     class_names: the classes, in the order of the probabilities. image_size: the side of the pictures that trained it;
     pictures of any other size are brought to it within the file. colours: how those pictures are coloured, where the
-    file says it. metadata: all that it says of itself. explains: whether the file gives heat maps.
+    file says it. metadata: all that it says of itself. explains: whether the file gives heat maps. shares: float64
+    (classes,), the differential count for which it answers; None for that of its training pictures.
     """
 
     def __init__(self, path: Path, threads: int = 0) -> None:
@@ -65,6 +69,7 @@ class Model:
         self.explains = any(output.name == "heatmap" for output in self._session.get_outputs())
         # Maps cost as much again as answers, so that a run keeps what makes them in a file of its own.
         self.explains |= path.with_name(HEATMAP).is_file()
+        self.shares: NDArray[np.float64] | None = None
         self._heat_session: Any = None
         self._describe = _features_of(self.metadata)
 
@@ -74,6 +79,26 @@ class Model:
         from hemascope.trust.fitted import Trust
 
         return Trust.from_json(json.loads(self.metadata["trust"])) if "trust" in self.metadata else None
+
+    def expecting(self, prior: Mapping[str, float]) -> Model:
+        """The same model where the classes are as frequent as `prior` says: shares or counts by class.
+
+        Its probabilities are restated by Bayes' rule, and with them whatever is judged by them; outlier scores,
+        embeddings and heat maps stay. A class that is not named is never answered. Raises InputError for a class that
+        the model does not know, and when its file does not say for which shares its probabilities hold.
+        """
+        from hemascope.trust.prior import prior_shares, trained_shares
+
+        shares = prior_shares(self.class_names, prior)
+        if self.trust is None:
+            raise InputError(
+                f"{self.path}: does not say for which shares of the classes its probabilities hold; leave --prior out, "
+                "or export its run again."
+            )
+        trained_shares(self.trust.calibration, self.class_names, shares)
+        other = copy(self)
+        other.shares = shares
+        return other
 
     def predict(self, images: Images) -> NDArray[np.float32]:
         """The probabilities of uint8 (n, height, width, 3), of any size: float32 (n, classes)."""
@@ -95,10 +120,15 @@ class Model:
         answers = self.run(inputs)
         maps = self._heat(inputs) if heatmap else None
         told, strange, seen = (column[:rows] for column in answers[:3])
-        return Answers(told, strange, seen, None if maps is None else maps[:rows])
+        excluded = None
+        if self.shares is not None and self.trust is not None:
+            from hemascope.trust.prior import restate
+
+            told, excluded = restate(self.trust.calibration, told, self.shares)
+        return Answers(told, strange, seen, None if maps is None else maps[:rows], excluded)
 
     def run(self, inputs: NDArray[Any]) -> Answers:
-        """The same of what the file itself takes: pictures, or the features of a classical model; one or more."""
+        """What the file itself says of what it takes: pictures, or the features of a classical model; one or more."""
         names = ["probabilities", "outlier_score", "embedding"]
         return Answers(*(np.concatenate(part) for part in zip(*_parts(self._session, names, inputs), strict=True)))
 
@@ -158,7 +188,9 @@ def answers_of(model: Model, cells: Cells, doing: str = "predicting") -> Answers
         for _, images in cells.batches(READ):
             parts.append(model.answers(images))
             progress.advance(len(images))
-    return Answers(*(np.concatenate(column) for column in zip(*(part[:3] for part in parts), strict=True)))
+    columns = list(zip(*parts, strict=True))
+    told, strange, seen = (np.concatenate(column) for column in columns[:3])
+    return Answers(told, strange, seen, excluded=None if model.shares is None else np.concatenate(columns[4]))
 
 
 def training_hashes(path: str | Path | Model) -> frozenset[int] | None:

@@ -18,24 +18,31 @@ from hemascope.runtime import HEATMAP, Model, load_model
 from hemascope.trust.verdict import verdict_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 MOST = 100
 
 
 def explain_pictures(
-    model: str | Path, inputs: Sequence[str | Path], out: Path, *, crop: int | None = None, most: int = MOST
+    model: str | Path,
+    inputs: Sequence[str | Path],
+    out: Path,
+    *,
+    crop: int | None = None,
+    prior: Mapping[str, float] | None = None,
+    most: int = MOST,
 ) -> int:
     """Write a PNG for each of the first pictures, and return how many.
 
-    Each shows the picture, where the network looks, and what would have to be covered for the answer to change. inputs:
-    as for `hemascope predict`. Raises InputError when the model has no heat maps and they cannot be made.
+    Each shows the picture, where the network looks, and what would have to be covered for the answer to change. inputs,
+    prior: as for `hemascope predict`. Raises InputError when the model has no heat maps and they cannot be made.
     """
     from hemascope.bulk.plan import plan
     from hemascope.bulk.reader import Reader
     from hemascope.figures.explained import explanation
 
     opened = explaining(model)
+    opened = opened if prior is None else opened.expecting(prior)
     verdict = verdict_of(opened)
     written = 0
     reader = Reader()
