@@ -22,6 +22,7 @@ from hemascope.data import NO_GROUPS_NOTE, Cells, load, pixel_hashes
 from hemascope.drawing import draw_run
 from hemascope.errors import InputError
 from hemascope.evaluate import evaluate
+from hemascope.explain.kept import keep_explanations
 from hemascope.files import replacing, write_json
 from hemascope.processes import leads
 from hemascope.recipe import Recipe, load_recipe
@@ -354,6 +355,8 @@ def score_run(
     with replacing(run.predictions) as temporary:
         shown.predictions.to_parquet(temporary, index=False)
     write_json(run.metrics, metrics)
+    if score_test:
+        keep_explanations(run, cells, say)
     draw_run(run, prepared, shown.scores, shown.predictions, shown_cells)
     write_report(run.folder)
     write_model_card(run)

@@ -9,7 +9,9 @@ from PIL import Image
 
 from hemascope.data import Cells
 from hemascope.errors import InputError
-from hemascope.explain.sheets import explain_pictures, explaining
+from hemascope.explain.kept import explaining
+from hemascope.explain.neighbours import FILE, distance, load_known_cells
+from hemascope.explain.sheets import explain_pictures
 from hemascope.run import Run
 from hemascope.runtime import load_model
 
@@ -27,6 +29,7 @@ def pictures(drawn: Cells, tmp_path: Path) -> Path:
 def test_each_picture_has_a_sheet(finished: Run, pictures: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished.folder, run)
+    (run / "model" / "heatmap.onnx").unlink()
     assert not load_model(run).explains
     assert explain_pictures(run, [pictures], tmp_path / "out") == 3
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
@@ -39,6 +42,28 @@ def test_each_picture_has_a_sheet(finished: Run, pictures: Path, tmp_path: Path)
     assert maps is not None
     assert maps.shape == (1, 32, 32)
     assert 0 <= maps.min() <= maps.max() <= 1.001
+
+
+def test_a_sheet_shows_the_nearest_training_cells(finished: Run, pictures: Path, tmp_path: Path) -> None:
+    table = load_known_cells(finished.model / FILE)
+    assert explain_pictures(finished.folder, [pictures], tmp_path / "out", most=1) == 1
+    image = np.asarray(Image.open(pictures / "a cell 0.png"))[None]
+    found = table.nearest(load_model(finished.folder).answers(image).embedding, 5)
+    nearest = [
+        f"{table.class_names[label]} ({table.ids[row]}, distance {distance(cosine):.3f})"
+        for row, label, cosine in zip(found.rows[0], found.labels[0], found.cosine[0], strict=True)
+    ]
+    with Image.open(tmp_path / "out" / "001-a_cell_0.png") as sheet:
+        assert sheet.info["Description"].endswith(f"Nearest training cells: {', '.join(nearest)}.")
+        height = sheet.height
+    # Without the table a sheet says nothing of neighbours.
+    alone = tmp_path / "run"
+    shutil.copytree(finished.folder, alone)
+    (alone / "model" / FILE).unlink()
+    explain_pictures(alone, [pictures], tmp_path / "without", most=1)
+    with Image.open(tmp_path / "without" / "001-a_cell_0.png") as sheet:
+        assert "training cells" not in sheet.info["Description"]
+        assert sheet.height < height
 
 
 def test_the_shipped_model_explains() -> None:
