@@ -356,8 +356,8 @@ def score_run(
         shown.predictions.to_parquet(temporary, index=False)
     write_json(run.metrics, metrics)
     if score_test:
-        keep_explanations(run, cells, say)
-    draw_run(run, prepared, shown.scores, shown.predictions, shown_cells)
+        model = keep_explanations(run, cells, say)
+    draw_run(run, prepared, shown.scores, shown.predictions, shown_cells, model)
     write_report(run.folder)
     write_model_card(run)
     say(f"report: {run.report}")

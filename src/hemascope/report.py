@@ -31,6 +31,8 @@ FIGURES: Mapping[str, str] = {
     "training_curves": "Loss and accuracy, epoch by epoch",
     "confusion_matrix": "What was taken for what",
     "mistakes": "Mistakes, the most confident first",
+    "heat_maps_right": "Where it looks",
+    "heat_maps_wrong": "Where it looked when it was wrong",
     "reliability": "Confidence against accuracy",
     "reliability_by_corruption": "Confidence against accuracy, under corruption too",
     "learning_curve": "Would more pictures help?",
