@@ -81,28 +81,40 @@ def draw_run(
         history = pd.read_csv(run.history)
         best = {stage["name"]: stage["best_epoch"] for stage in json.loads(run.metrics.read_text())["stages"]}
         figures.training_curves(run.figures / "training_curves.png", history, best)
-    figures.confusion_matrix(
-        run.figures / "confusion_matrix.png", np.array(scores["confusion_matrix"]), list(scores["class_names"])
-    )
-    figures.reliability_diagram(
-        run.figures / "reliability.png", predictions["confidence"].to_numpy(), predictions["correct"].to_numpy()
-    )
     under = json.loads(run.metrics.read_text())["stress"]
     part = under.get("test") or under.get("validation") or {}
     curves = {"clean": (scores.get("trust") or {}).get("reliability") or []}
     curves |= {name: mix["reliability"] for name, mix in part.get("mixes", {}).items() if "reliability" in mix}
     if len(curves) > 1 and curves["clean"]:
         figures.reliability_by_corruption(run.figures / "reliability_by_corruption.png", curves)
+    draw_answers(run.figures, scores, predictions, shown_cells, model)
+
+
+def draw_answers(
+    folder: Path, scores: Mapping[str, Any], predictions: pd.DataFrame, cells: Cells, model: Model
+) -> None:
+    """Draw what a model answered into a folder: confusion, reliability, mistakes, and where it looked.
+
+    scores, predictions: as `evaluate` gives them for the cells, in order. Heat maps are those that the model gives.
+    """
+    figures.confusion_matrix(
+        folder / "confusion_matrix.png", np.array(scores["confusion_matrix"]), list(scores["class_names"])
+    )
+    scored = predictions[~predictions["left_out"]]
+    figures.reliability_diagram(
+        folder / "reliability.png", scored["confidence"].to_numpy(), scored["correct"].to_numpy()
+    )
     mistakes: Sequence[Mapping[str, Any]] = scores["confident_mistakes"]
     rows = np.array([mistake["row"] for mistake in mistakes], np.int64)
-    figures.mistakes(run.figures / "mistakes.png", shown_cells.take(rows).images, mistakes)
-    if model.explains:
-        for name, shown in (("wrong", mistakes[:MOST_EXPLAINED]), ("right", typical_answers(predictions))):
-            if shown:
-                images = np.asarray(shown_cells.images[np.array([one["row"] for one in shown], np.int64)])
-                maps = model.answers(images, heatmap=True).heatmap
-                assert maps is not None
-                figures.heat_maps(run.figures / f"heat_maps_{name}.png", images, maps, shown)
+    figures.mistakes(folder / "mistakes.png", cells.take(rows).images, mistakes)
+    if not model.explains:
+        return
+    for name, shown in (("wrong", mistakes[:MOST_EXPLAINED]), ("right", typical_answers(predictions))):
+        if shown:
+            images = np.asarray(cells.images[np.array([one["row"] for one in shown], np.int64)])
+            maps = model.answers(images, heatmap=True).heatmap
+            assert maps is not None
+            figures.heat_maps(folder / f"heat_maps_{name}.png", images, maps, shown)
 
 
 def typical_answers(predictions: pd.DataFrame) -> list[dict[str, Any]]:

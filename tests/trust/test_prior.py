@@ -206,13 +206,18 @@ def test_precision_for_a_count_stands_in_the_metrics(finished: Run, drawn: Cells
     command = ["evaluate", str(finished.folder), str(tmp_path / "cells.npz"), "--out", str(tmp_path / "out")]
     said = runner.invoke(app, [*command, "--prior", PAIRS])
     assert said.exit_code == 0, said.output
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "At your count" in page
+    assert "where the cells are neutrophil 60, lymphocyte 30, monocyte 10, of the answers as they are" in page
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["prior"] == PRIOR
     names = metrics["class_names"]
     expected = precision_by_class(metrics["confusion_matrix"], names, PRIOR)
     assert metrics["precision_at_prior"] == expected
     assert all(expected[name] is None for name in names if name not in PRIOR)
-    assert any(expected[name] is not None for name in PRIOR)
+    told = [value for value in expected.values() if value is not None]
+    assert told
+    assert all(f">{value:.4f}</td>" in page for value in told)
 
 
 def test_a_count_in_words() -> None:

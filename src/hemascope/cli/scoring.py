@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A run folder, its model.onnx, or the name of a model of the package.")],
     data: Annotated[Path, typer.Argument(help="Labelled pictures, or pictures alone: then what can be said without.")],
-    out: Annotated[Path | None, typer.Option(help="A folder for metrics.json and predictions.parquet.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A folder for a page, metrics.json and predictions.parquet.")] = None,
     against: Annotated[Path | None, typer.Option(help="Another run to compare with, by McNemar's test.")] = None,
     stress: Annotated[
         bool,
@@ -77,7 +77,14 @@ def evaluate(
 
         print(compare(found, score(against, cells), (model.name, against.name))["sentence"])
     if out is not None:
+        from hemascope.drawing import draw_answers
+        from hemascope.report import write_report
+        from hemascope.runtime import load_model
+
+        found.scores["model"] = model.name
         found.write(out)
+        draw_answers(out / "figures", found.scores, found.predictions, cells, load_model(model))
+        page = write_report(out)
     if stress:
         from hemascope.stress import stress as stress_test
         from hemascope.stress_report import draw_stress, write_stress_page
@@ -92,7 +99,7 @@ def evaluate(
             draw_stress(tested, out / "figures")
             print(f"written: {write_stress_page(out)}")
     if out is not None:
-        print(f"written: {out}")
+        print(f"written: {out}, with {page.name}")
     elif stress:
         print("nothing was written: --out DIR keeps the tables and a page that shows them")
 

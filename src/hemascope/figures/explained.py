@@ -117,7 +117,8 @@ def heat_maps(
     mappings with id, label and predicted (class names) and confidence in [0, 1]. pairs: how many stand in a row.
     """
     rows = max(-(-len(records) // pairs), 1)
-    gap, step = 0.24, 1.34  # between pairs; a tile and two lines of text
+    wrong = any(record["label"] != record["predicted"] for record in records)
+    gap, step = 0.24, 1.42 if wrong else 1.31  # between pairs; a tile and its lines of text
     width = pairs * (2 + gap) - gap
     scale = WIDE / width
     with sheet(path, WIDE, scale * step * rows, PHOTO_DENSITY) as (figure, description):
@@ -127,13 +128,14 @@ def heat_maps(
             right = record["label"] == record["predicted"]
             place(axes, image, x, y, size=0.95)
             place(axes, overlaid(image, heat), x + 1, y, edge=TEAL if right else ORANGE, size=0.95)
-            axes.text(x + 0.04, y + 1.08, shortened(record["label"], 20), color=TEAL, weight="bold", size=8)
-            said = f"confidence {float(record['confidence']):.3f}"
-            axes.text(x + 1.04, y + 1.2 if not right else y + 1.08, said, color=MUTED, size=8)
+            lines = [(shortened(record["label"], 34), TEAL)]
             if not right:
-                told = f"said {shortened(record['predicted'], 20)}"
-                axes.text(x + 1.04, y + 1.08, told, color=ORANGE, weight="bold", size=8)
-            axes.text(x + 0.04, y + 1.2, shortened(record["id"], 24), size=7, color=MUTED)
+                said = shortened(record["predicted"], 29)
+                lines = [(f"is {shortened(record['label'], 31)}", TEAL), (f"said {said}", ORANGE)]
+            for line, (text, colour) in enumerate(lines):
+                axes.text(x + 0.04, y + 1.08 + 0.12 * line, text, color=colour, weight="bold", size=8)
+            told = f"confidence {float(record['confidence']):.3f}   {shortened(record['id'], 24)}"
+            axes.text(x + 0.04, y + 1.08 + 0.12 * len(lines), told, color=MUTED, size=7.5)
         named = [f"{one['label']}, named {one['predicted']}" for one in records]
         description.append(f"{len(records)} pictures, each beside its heat map: {'; '.join(named)}.")
     return path
