@@ -103,7 +103,7 @@ DRAWINGS: dict[str, Callable[[Path, list[str]], Path]] = {
     "heat_maps": lambda path, names: figures.heat_maps(
         path,
         pictures(len(names)),
-        np.broadcast_to(np.linspace(0, 1, 576).reshape(24, 24), (len(names), 24, 24)),
+        np.broadcast_to(np.linspace(0, 1, 64).reshape(8, 8), (len(names), 8, 8)),
         [{"id": f"x{name}", "label": name, "predicted": names[0], "confidence": 0.9} for name in names],
     ),
     "recall_heat_map": lambda path, names: figures.recall_heat_map(path, conditions(names), names, trained_on=["jpeg"]),

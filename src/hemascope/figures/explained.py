@@ -113,7 +113,7 @@ def heat_maps(
 ) -> Path:
     """Pictures, each beside where the network looks, with what it is, what was said and how sure it was.
 
-    images: uint8 (n, height, width, 3); maps: float (n, height, width) in [0, 1], in the order of records. records:
+    images: uint8 (n, height, width, 3); maps: float (n, h, w) in [0, 1], of any size; in the order of records. records:
     mappings with id, label and predicted (class names) and confidence in [0, 1]. pairs: how many stand in a row.
     """
     rows = max(-(-len(records) // pairs), 1)
@@ -142,9 +142,16 @@ def heat_maps(
 
 
 def overlaid(image: NDArray[np.uint8], heat: Heat) -> NDArray[np.uint8]:
-    """A heat map in [0, 1] over its picture, which is shown in grey where it is cold: uint8 (height, width, 3)."""
+    """A heat map in [0, 1] over its picture, which is shown in grey where it is cold: uint8 (height, width, 3).
+
+    heat: float, of any size: a model gives maps of its own.
+    """
     from matplotlib import colormaps
 
+    if heat.shape != image.shape[:2]:
+        import cv2
+
+        heat = np.asarray(cv2.resize(np.asarray(heat, np.float32), image.shape[1::-1], interpolation=cv2.INTER_LINEAR))
     grey = image.astype(np.float32).mean(2, keepdims=True).repeat(3, axis=2)
     warm = np.asarray(colormaps["inferno"](0.15 + 0.8 * np.clip(heat, 0, 1)))[..., :3] * 255
     share = 0.7 * np.clip(heat, 0, 1)[..., None]
