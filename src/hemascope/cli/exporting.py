@@ -52,6 +52,9 @@ def export(
     most_loss: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="The largest loss in accuracy that int8 may bring.")
     ] = 0.005,
+    heatmap: Annotated[
+        bool, typer.Option(help="Whether the file can draw heat maps, where the run can; they cost nothing unasked.")
+    ] = True,
     python: Annotated[
         Path | None, typer.Option(help="The Python that a submission is proved with; this one if not told.")
     ] = None,
@@ -76,7 +79,7 @@ def export(
     if submission:
         facts = export_submission(run, out, runtime.value, precision=bits, python=python, data=cells)
     else:
-        facts = export_file(run, out, bits, data=cells, most_loss=most_loss)
+        facts = export_file(run, out, bits, data=cells, most_loss=most_loss, heatmap=heatmap)
     for sentence in sentences(facts):
         print(sentence)
     print(f"written: {out}, {facts['bytes']['exported'] / 2**20:.1f} MiB, and {beside(out)}")

@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemascope.errors import InputError
-from hemascope.explain.kept import explaining
 from hemascope.explain.neighbours import FILE, KnownCells, distance, load_known_cells
 from hemascope.explain.occlusion import occlusion
 from hemascope.figures.explained import Neighbour, explanation
-from hemascope.runtime import Model
+from hemascope.runtime import Model, load_model
 from hemascope.trust.verdict import verdict_of
 
 if TYPE_CHECKING:
@@ -81,9 +80,9 @@ def explain_pictures(
 
 
 def _known(model: Model) -> KnownCells | None:
-    """The training cells that stand beside a model; None where none do."""
+    """The training cells that a run keeps beside its model; None where none do, and of any other file."""
     path = model.path.with_name(FILE)
-    return load_known_cells(path) if path.is_file() else None
+    return load_known_cells(path) if model.path.name == "model.onnx" and path.is_file() else None
 
 
 def _alike(known: KnownCells, embedding: NDArray[np.float32]) -> tuple[list[Neighbour], str]:
@@ -96,3 +95,14 @@ def _alike(known: KnownCells, embedding: NDArray[np.float32]) -> tuple[list[Neig
         for row, label, near, picture in zip(rows, labels, cosine, pictures, strict=True)
     ]
     return nearest, known.sentence(labels, cosine)
+
+
+def explaining(model: str | Path) -> Model:
+    """A model that gives heat maps. Raises InputError where it gives none."""
+    opened = load_model(model)
+    if not opened.explains:
+        raise InputError(
+            f"{model}: gives no heat maps; the runs of networks do, but for those that were fitted again or cut to 8 "
+            "bits."
+        )
+    return opened
