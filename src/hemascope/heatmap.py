@@ -170,8 +170,8 @@ class _OfViews(nn.Module):
 
 def sum_of_halves(maps: torch.Tensor, back: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
     # Told in halves, and not by a count of rows, so that a graph of it holds for any.
-    as_is, posed = maps.reshape(2, -1, *maps.shape[1:])
-    return as_is + back(posed)
+    halves = maps.reshape(2, -1, *maps.shape[1:])
+    return halves[0] + back(halves[1])
 
 
 class _OfMembers(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -35,13 +36,15 @@ class Answers(NamedTuple):
 
     probabilities: float32 (n, classes), calibrated. outlier_score: float32 (n,), the higher the stranger. embedding:
     float32 (n, d). heatmap: float32 (n, h, w), in [0, 1], where in the picture the answer comes from; None unless it
-    was asked for.
+    was asked for. excluded: float32 (n,), the part of the probability that stood on classes which the differential
+    count has none of; None without one (`Model.expecting`).
     """
 
     probabilities: NDArray[np.float32]
     outlier_score: NDArray[np.float32]
     embedding: NDArray[np.float32]
     heatmap: NDArray[np.float32] | None = None
+    excluded: NDArray[np.float32] | None = None
 
 
 class Model:
@@ -49,7 +52,8 @@ class Model:
 
     class_names: the classes, in the order of the probabilities. image_size: the side of the pictures that trained it;
     pictures of any other size are brought to it within the file. colours: how those pictures are coloured, where the
-    file says it. metadata: all that it says of itself. explains: whether the file gives heat maps.
+    file says it. metadata: all that it says of itself. explains: whether the file gives heat maps. shares: float64
+    (classes,), the differential count for which it answers; None for that of its training pictures.
     """
 
     def __init__(self, path: Path, threads: int = 0) -> None:
@@ -65,6 +69,7 @@ class Model:
         self.image_size = int(self.metadata["picture_size"])
         self.colours = Colours.from_json(json.loads(self.metadata["colours"])) if "colours" in self.metadata else None
         self.explains = any(value.name == WANTED for value in self._session.get_overridable_initializers())
+        self.shares: NDArray[np.float64] | None = None
         self._describe = _features_of(self.metadata)
 
     @cached_property
@@ -73,6 +78,26 @@ class Model:
         from hemascope.trust.fitted import Trust
 
         return Trust.from_json(json.loads(self.metadata["trust"])) if "trust" in self.metadata else None
+
+    def expecting(self, prior: Mapping[str, float]) -> Model:
+        """The same model where the classes are as frequent as `prior` says: shares or counts by class.
+
+        Its probabilities are restated by Bayes' rule, and with them whatever is judged by them; outlier scores,
+        embeddings and heat maps stay. A class that is not named is never answered. Raises InputError for a class that
+        the model does not know, and when its file does not say for which shares its probabilities hold.
+        """
+        from hemascope.trust.prior import prior_shares, trained_shares
+
+        shares = prior_shares(self.class_names, prior)
+        if self.trust is None:
+            raise InputError(
+                f"{self.path}: does not say for which shares of the classes its probabilities hold; leave --prior out, "
+                "or export its run again."
+            )
+        trained_shares(self.trust.calibration, self.class_names, shares)
+        other = copy(self)
+        other.shares = shares
+        return other
 
     def predict(self, images: Images) -> NDArray[np.float32]:
         """The probabilities of uint8 (n, height, width, 3), of any size: float32 (n, classes)."""
@@ -91,11 +116,18 @@ class Model:
         inputs = images if self._describe is None else self._describe(images)
         # Without pictures, one that is black tells the shapes.
         rows, inputs = len(inputs), inputs if len(inputs) else np.zeros((1, *inputs.shape[1:]), inputs.dtype)
-        told, strange, seen, heat = self.run(inputs, heatmap)
-        return Answers(told[:rows], strange[:rows], seen[:rows], None if heat is None else heat[:rows])
+        answers = self.run(inputs, heatmap)
+        told, strange, seen = (column[:rows] for column in answers[:3])
+        heat = None if answers.heatmap is None else answers.heatmap[:rows]
+        excluded = None
+        if self.shares is not None and self.trust is not None:
+            from hemascope.trust.prior import restate
+
+            told, excluded = restate(self.trust.calibration, told, self.shares)
+        return Answers(told, strange, seen, heat, excluded)
 
     def run(self, inputs: NDArray[Any], heatmap: bool = False) -> Answers:
-        """The same of what the file itself takes: pictures, or the features of a classical model; one or more."""
+        """What the file itself says of what it takes: pictures, or the features of a classical model; one or more."""
         names, given = ["probabilities", "outlier_score", "embedding"], {}
         if heatmap:
             names, given = [*names, HEATMAP], {WANTED: np.array(True)}
@@ -148,7 +180,9 @@ def answers_of(model: Model, cells: Cells, doing: str = "predicting") -> Answers
         for _, images in cells.batches(READ):
             parts.append(model.answers(images))
             progress.advance(len(images))
-    return Answers(*(np.concatenate(column) for column in zip(*(part[:3] for part in parts), strict=True)))
+    columns = list(zip(*parts, strict=True))
+    told, strange, seen = (np.concatenate(column) for column in columns[:3])
+    return Answers(told, strange, seen, excluded=None if model.shares is None else np.concatenate(columns[4]))
 
 
 def training_hashes(path: str | Path | Model) -> frozenset[int] | None:

@@ -48,9 +48,8 @@ def export_onnx(
     """
     pictures = np.asarray(cells.in_split("calibration").images[:64])
     body = Body(network, pictures.shape[1]).eval()
-    whole = assemble(
-        to_onnx(body, heatmap and has_heatmap(network)), cells, pictures.shape[1], metadata, distortion, seed=seed
-    )
+    graph = _with_heatmap(body) if heatmap else to_onnx(body)
+    whole = assemble(graph, cells, pictures.shape[1], metadata, distortion, seed=seed)
 
     def logits(images: Images) -> NDArray[np.float32]:
         with torch.inference_mode():
@@ -58,6 +57,17 @@ def export_onnx(
         return found
 
     return whole.write(path, logits, pictures, TOLERANCE), whole.trust
+
+
+def _with_heatmap(body: Body) -> onnx.ModelProto:
+    if not has_heatmap(body.network):
+        return to_onnx(body)
+    try:
+        return to_onnx(body, heatmap=True)
+    except Exception as error:
+        # Whatever the tracer meets in a network of any make: without heat maps a run is still a run.
+        logging.getLogger(__name__).warning("no heat maps: %s", " ".join(str(error).split())[:200])
+        return to_onnx(body)
 
 
 class Fit(nn.Module):
