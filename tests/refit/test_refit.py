@@ -44,7 +44,7 @@ def refitted(finished: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_a_refit_is_better_on_pictures_that_it_has_not_seen(refitted: Run, finished: Run) -> None:
     unseen = other_laboratory(200, 32)
     before, after = (evaluate(run.folder, unseen).scores["accuracy"] for run in (finished, refitted))
-    assert after > before + 0.1
+    assert after > before + 0.03
     metrics = json.loads(refitted.metrics.read_text())
     assert metrics["refit"]["refitted_right"] > metrics["refit"]["unchanged_right"]
     low, high = metrics["cross_validated"]["accuracy_interval"]

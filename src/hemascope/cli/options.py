@@ -13,6 +13,22 @@ from hemascope.errors import InputError
 if TYPE_CHECKING:
     from hemascope.data import Cells
 
+
+def complete_recipes(incomplete: str) -> list[str]:
+    """What the shell offers for --recipe: the names that begin so, behind those that a comma ended already."""
+    from hemascope.recipe import recipe_names
+
+    done, comma, begun = incomplete.rpartition(",")
+    return [f"{done}{comma}{name}" for name in recipe_names() if name.startswith(begun)]
+
+
+def complete_models(incomplete: str) -> list[str]:
+    """What the shell offers for a model before it offers files: those that come with the package."""
+    from hemascope.models import shipped_models
+
+    return [name for name in shipped_models() if name.startswith(incomplete)]
+
+
 Data = Annotated[
     Path, typer.Argument(help="An npz, a folder of class folders, a CSV or TSV of paths and labels, or Parquet.")
 ]
@@ -21,25 +37,13 @@ ClassMap = Annotated[
 ]
 GroupBy = Annotated[str | None, typer.Option(help="The column that names the patient or slide of each picture.")]
 Crop = Annotated[int | None, typer.Option(help="Use the central square of so many pixels of each picture.")]
-Prior = Annotated[str | None, typer.Option(help="The differential count where it is used: CLASS=SHARE,CLASS=SHARE,...")]
-
-
-def prior_of(text: str | None) -> dict[str, float] | None:
-    """The shares that --prior gives, by class; None without it."""
-    from hemascope.data import class_of
-
-    if text is None:
-        return None
-    shares: dict[str, float] = {}
-    for entry in text.split(","):
-        name, sign, number = entry.partition("=")
-        try:
-            shares[class_of(name) or name.strip()] = float(number.strip().removesuffix("%"))
-        except ValueError:
-            sign = ""
-        if not (name.strip() and sign):
-            raise InputError(f"--prior has '{entry}', expected CLASS=SHARE such as neutrophil=60,lymphocyte=30.")
-    return shares
+Prior = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|PAIRS",
+        help="The differential count where it is used: CLASS=SHARE,CLASS=SHARE,... or a file of it.",
+    ),
+]
 
 
 def load_any(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hemascope.cli.options import ClassMap, Crop, load_cells
+from hemascope.cli.options import ClassMap, Crop, complete_models, load_cells
 from hemascope.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 def serve(
     model: Annotated[
-        Path, typer.Argument(help="A run folder, its model.onnx, or the name of a model that comes with the package.")
+        Path,
+        typer.Argument(
+            help="A run folder, its model.onnx, or the name of a model that comes with the package.",
+            autocompletion=complete_models,
+        ),
     ] = Path("small"),
     host: Annotated[str, typer.Option(help="The address to listen on; by default this machine alone.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port; 0 for any that is free.", min=0, max=65535)] = 8000,
@@ -61,7 +65,10 @@ def review(
         Path, typer.Option(help="The CSV to keep decisions in, for `audit --decisions`; what it holds is gone on from.")
     ] = Path("decisions.csv"),
     model: Annotated[
-        Path | None, typer.Option(help="A model whose answers the spot check is about, instead of the labels.")
+        Path | None,
+        typer.Option(
+            help="A model whose answers the spot check is about, instead of the labels.", autocompletion=complete_models
+        ),
     ] = None,
     sample: Annotated[int, typer.Option(help="Pictures of the spot check; 0 for none.", min=0)] = 60,
     seed: Annotated[int, typer.Option(help="Of the drawing of the spot check.", min=0)] = 0,

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hemascope.cli.options import ClassMap, Crop, Data, GroupBy, load_cells, print_table
+from hemascope.cli.options import (
+    ClassMap,
+    Crop,
+    Data,
+    GroupBy,
+    complete_models,
+    complete_recipes,
+    load_cells,
+    print_table,
+)
 from hemascope.errors import InputError
 from hemascope.processes import leads, processes
 
@@ -20,11 +29,18 @@ def train(
     data: Data,
     out: Annotated[Path, typer.Option(help="The run folder to write; it must not exist or be empty.")],
     recipe: Annotated[
-        str | None, typer.Option(help="A recipe's name or YAML file; several, with commas, are compared.")
+        str | None,
+        typer.Option(
+            help="A recipe's name or YAML file; several, with commas, are compared.", autocompletion=complete_recipes
+        ),
     ] = None,
     refit: Annotated[
         Path | None,
-        typer.Option(metavar="MODEL", help="In place of a recipe: fit this model again to some 10 to 100 pictures."),
+        typer.Option(
+            metavar="MODEL",
+            help="In place of a recipe: fit this model again to some 10 to 100 pictures.",
+            autocompletion=complete_models,
+        ),
     ] = None,
     new_class: Annotated[
         list[str] | None,

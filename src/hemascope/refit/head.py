@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from hemascope.colour import ColourMatch, Colours
 from hemascope.data import Cells, Images
@@ -119,7 +120,9 @@ def fit_head(logarithms: Floats, embeddings: Floats, labels: Labels, penalty: fl
 
     start = np.zeros(width * classes + classes + 1)
     start[-1] = 1
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": STEPS}).x
+    # The matrices are small: threads would wait for each other, for minutes on a busy machine.
+    with threadpool_limits(1):
+        found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": STEPS}).x
     weights = found[: width * classes].reshape(width, classes) / spread[:, None]
     return Head(float(found[-1]), weights, found[width * classes : -1] - mean @ weights)
 

@@ -113,10 +113,13 @@ def _write_model(base: Model, found: Fitted, trust: Trust, temperature: float, r
     import onnx
 
     from hemascope.front import with_front
+    from hemascope.on_request import without_heatmap
     from hemascope.tail import with_head
 
     head = Head(found.head.own / temperature, found.head.weights / temperature, found.head.bias / temperature)
-    model = with_head(with_front(onnx.load(base.path), found.front), head.own, head.weights, head.bias, LEAST)
+    # The gradients would be those of the former head.
+    behind = with_front(without_heatmap(onnx.load(base.path)), found.front)
+    model = with_head(behind, head.own, head.weights, head.bias, LEAST)
     stated = base.metadata | {
         "class_names": json.dumps(list(found.class_names)),
         "version": __version__,
