@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,13 +22,18 @@ if TYPE_CHECKING:
 
 
 def predict(
-    model: str | Path | Model, inputs: str | Path | Cells | Sequence[str | Path], *, crop: int | None = None
+    model: str | Path | Model,
+    inputs: str | Path | Cells | Sequence[str | Path],
+    *,
+    crop: int | None = None,
+    prior: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
     """What a model takes each picture for, in memory; `hemascope.bulk` writes tables of any length.
 
     model: a run folder, its model.onnx, the name of a model of the package, or a loaded one. inputs: Cells, or paths:
     pictures, folders of pictures, patterns, data files (npz, Parquet, CSV), zip and tar archives, read in that order.
-    crop: the side in pixels of the central square to use.
+    crop: the side in pixels of the central square to use. prior: the differential count among these pictures, shares or
+    counts by class, for which probabilities are restated (`Model.expecting`); that of the training pictures when None.
 
     Returns a row for each picture: id, label (the class with the highest probability), confidence (that
     probability), a column of probabilities for each class, outlier_score (the higher the stranger), trust (why not to
@@ -37,12 +42,12 @@ def predict(
     """
     import pandas as pd
 
+    # One thread for each batch, as `answered` says.
+    model = load_model(model, threads=0 if isinstance(inputs, Cells) else 1)
+    model = model if prior is None else model.expecting(prior)
     if isinstance(inputs, Cells):
-        model = load_model(model)
         found = _of_cells(model, inputs)
     else:
-        # One thread for each batch, as `answered` says.
-        model = load_model(model, threads=1)
         parts = list(plan([inputs] if isinstance(inputs, (str, Path)) else inputs))
         found = _of_parts(Namer(model, crop), parts)
     return pd.DataFrame(found.columns(model.class_names, embedding=False))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -18,6 +18,7 @@ from hemascope.errors import InputError
 from hemascope.files import check_writable
 from hemascope.progress import Progress
 from hemascope.runtime import load_model
+from hemascope.trust.prior import prior_in_words
 from hemascope.version import __version__
 
 if TYPE_CHECKING:
@@ -69,13 +70,14 @@ def predict_to_table(
     engine: str = "local",
     workers: int | None = None,
     part_rows: int = PART_ROWS,
+    prior: Mapping[str, float] | None = None,
 ) -> Summary:
     """Name the cell on each of any number of pictures; memory does not grow with them.
 
     inputs: as for `plan`. out: .csv, .jsonl or .parquet, or without an ending a folder of Parquet parts. crop: the side
     in pixels of the central square to use. resume: go on with what stands in `OUT.parts`. embedding: whether the table
     gets the numbers that describe a picture. engine: "ray" spreads the parts over a Ray cluster. workers: how many
-    batches are worked on at a time, None for one a core.
+    batches are worked on at a time, None for one a core. prior: as for `hemascope.predict`.
 
     The table has a row for each picture in the order of the inputs: id, label (the most probable class), confidence
     (its probability), a column of probabilities for each class, outlier_score, trust (why not to; empty means to),
@@ -90,8 +92,11 @@ def predict_to_table(
         raise InputError(f"--crop {crop}: a cell needs at least {MIN_SIDE} pixels; give {MIN_SIDE} or more.")
     # One thread for each batch, as `answered` says.
     loaded = load_model(model, threads=1)
+    options: dict[str, object] = {"crop": crop, "embedding": embedding, "part rows": part_rows}
+    if prior is not None:
+        loaded = loaded.expecting(prior)
+        options["prior"] = prior_in_words(loaded.class_names, prior, digits=12)
     found = survey(plan(names, part_rows))
-    options = {"crop": crop, "embedding": embedding, "part rows": part_rows}
     print_of_model = sha256(loaded.path.read_bytes()).hexdigest()
     journal = Journal(out, Job(found.pictures, found.fingerprint, print_of_model, options, __version__))
     with journal.opened():
@@ -104,7 +109,7 @@ def predict_to_table(
             if engine == "ray":
                 from hemascope.bulk.on_ray import run_on_ray
 
-                run_on_ray(loaded.path, crop, embedding, journal, parts, progress.advance, workers)
+                run_on_ray(loaded.path, crop, embedding, journal, parts, progress.advance, workers, prior)
             else:
                 _run_here(Namer(loaded, crop), embedding, journal, parts, progress.advance, workers)
         if parts.met != found:

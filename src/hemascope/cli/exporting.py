@@ -57,6 +57,9 @@ def export(
     most_loss: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="The largest loss in accuracy that int8 may bring.")
     ] = 0.005,
+    heatmap: Annotated[
+        bool, typer.Option(help="Whether the file can draw heat maps, where the run can; they cost nothing unasked.")
+    ] = True,
     python: Annotated[
         Path | None, typer.Option(help="The Python that a submission is proved with; this one if not told.")
     ] = None,
@@ -68,6 +71,7 @@ def export(
     from hemascope.export.file import export_file
     from hemascope.export.source import beside, check_new
     from hemascope.export.submission import export_submission
+    from hemascope.runtime import load_model
 
     submission = format is Format.SUBMISSION
     if out is None:
@@ -76,12 +80,12 @@ def export(
     check_new(out, ".zip" if submission else ".onnx")
     if not submission and (runtime is not Runtime.ONNX or python is not None):
         raise InputError("--runtime and --python belong to a submission; add --format submission, or leave them out.")
-    cells = None if data is None else load_cells(data, class_map, group_by, crop)
+    cells = None if data is None else load_cells(data, class_map, group_by, crop, load_model(run).class_names)
     bits: Precision = precision.value
     if submission:
         facts = export_submission(run, out, runtime.value, precision=bits, python=python, data=cells)
     else:
-        facts = export_file(run, out, bits, data=cells, most_loss=most_loss)
+        facts = export_file(run, out, bits, data=cells, most_loss=most_loss, heatmap=heatmap)
     for sentence in sentences(facts):
         print(sentence)
     print(f"written: {out}, {facts['bytes']['exported'] / 2**20:.1f} MiB, and {beside(out)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,38 +37,31 @@ ClassMap = Annotated[
 ]
 GroupBy = Annotated[str | None, typer.Option(help="The column that names the patient or slide of each picture.")]
 Crop = Annotated[int | None, typer.Option(help="Use the central square of so many pixels of each picture.")]
-Prior = Annotated[str | None, typer.Option(help="The differential count where it is used: CLASS=SHARE,CLASS=SHARE,...")]
+Prior = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|PAIRS",
+        help="The differential count where it is used: CLASS=SHARE,CLASS=SHARE,... or a file of it.",
+    ),
+]
 
 
-def prior_of(text: str | None) -> dict[str, float] | None:
-    """The shares that --prior gives, by class; None without it."""
-    from hemascope.data import class_of
-
-    if text is None:
-        return None
-    shares: dict[str, float] = {}
-    for entry in text.split(","):
-        name, sign, number = entry.partition("=")
-        try:
-            shares[class_of(name) or name.strip()] = float(number.strip().removesuffix("%"))
-        except ValueError:
-            sign = ""
-        if not (name.strip() and sign):
-            raise InputError(f"--prior has '{entry}', expected CLASS=SHARE such as neutrophil=60,lymphocyte=30.")
-    return shares
-
-
-def load_any(data: Path, class_map: list[str] | None, group_by: str | None, crop: int | None) -> Cells:
+def load_any(
+    data: Path, class_map: list[str] | None, group_by: str | None, crop: int | None, classes: Iterable[str] = ()
+) -> Cells:
     """Labelled data, or pictures alone: a picture, or a folder of pictures without folders of classes."""
     from hemascope.data import load_pictures
     from hemascope.data.folder import is_picture
 
     if is_picture(data) or (data.is_dir() and any(is_picture(path) for path in data.iterdir())):
         return load_pictures(data, crop=crop)
-    return load_cells(data, class_map, group_by, crop)
+    return load_cells(data, class_map, group_by, crop, classes)
 
 
-def load_cells(data: Path, class_map: list[str] | None, group_by: str | None, crop: int | None) -> Cells:
+def load_cells(
+    data: Path, class_map: list[str] | None, group_by: str | None, crop: int | None, classes: Iterable[str] = ()
+) -> Cells:
+    """Labelled data; classes: those that they may name besides the eight cells."""
     from hemascope.data import load
 
     pairs = {}
@@ -76,7 +70,7 @@ def load_cells(data: Path, class_map: list[str] | None, group_by: str | None, cr
         if not (name and sign and target):
             raise InputError(f"--map is '{entry}', expected NAME=CLASS such as BNE=neutrophil.")
         pairs[name] = target
-    return load(data, class_map=pairs or None, group_by=group_by, crop=crop)
+    return load(data, class_map=pairs or None, group_by=group_by, crop=crop, classes=classes)
 
 
 def print_table(table: Any) -> None:

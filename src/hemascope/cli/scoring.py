@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hemascope.cli.options import ClassMap, Crop, GroupBy, Prior, complete_models, load_any, prior_of
+from hemascope.cli.options import ClassMap, Crop, GroupBy, Prior, complete_models, load_any
 from hemascope.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def evaluate(
         ),
     ],
     data: Annotated[Path, typer.Argument(help="Labelled pictures, or pictures alone: then what can be said without.")],
-    out: Annotated[Path | None, typer.Option(help="A folder for metrics.json and predictions.parquet.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A folder for a page, metrics.json and predictions.parquet.")] = None,
     against: Annotated[
         Path | None,
         typer.Option(help="Another run to compare with, by McNemar's test.", autocompletion=complete_models),
@@ -46,33 +46,40 @@ def evaluate(
     """Score a trained model on labelled pictures, those that trained it left out; or say what is known without."""
     from hemascope.data import NO_GROUPS_NOTE
     from hemascope.files import new_folder
+    from hemascope.runtime import load_model
+    from hemascope.trust.prior import precision_by_class, prior_shares, read_prior
 
+    shares = None if prior is None else read_prior(prior)
     if labels is not None and spot_check is None:
         raise InputError("--labels needs --spot-check N, the number of pictures that were drawn; give both.")
     if out is not None:
         new_folder(out, inputs=[data], resumes=False)
-    cells = load_any(data, class_map, group_by, crop)
+    classes = [name for one in (model, against) if one is not None for name in load_model(one).class_names]
+    cells = load_any(data, class_map, group_by, crop, classes)
     for note in cells.notes:
         if note != NO_GROUPS_NOTE:
             print(note)
     if spot_check is not None or not (cells.labels >= 0).any():
-        if named := [name for name, given in (("--against", against), ("--stress", stress)) if given]:
+        wanted = (("--against", against), ("--stress", stress), ("--prior", prior))
+        if named := [name for name, given in wanted if given]:
             raise InputError(f"{named[0]} needs labelled pictures, and --spot-check labels few; leave one of them out.")
         _without_labels(model, cells, out, spot_check, labels)
         return
     from hemascope.evaluate import evaluate as score
     from hemascope.evaluate import summary
 
-    shares = prior_of(prior)
+    if shares is not None:
+        from hemascope.runtime import load_model
+
+        # Scoring takes a while, and what is wrong with a count is known before.
+        prior_shares(load_model(model).class_names, shares)
     found = score(model, cells)
     print(summary(found.scores))
     for sentence in (*found.believe, *found.warnings):
         print(sentence)
     if shares is not None:
-        from hemascope.judgement import at_prior
-
-        precision = at_prior(found.scores["confusion_matrix"], found.scores["class_names"], shares)
-        found.scores["precision_at_prior"] = precision
+        precision = precision_by_class(found.scores["confusion_matrix"], found.scores["class_names"], shares)
+        found.scores.update(prior=shares, precision_at_prior=precision)
         told = ", ".join(f"{name} {value:.3f}" for name, value in precision.items() if value is not None)
         print(f"precision at this differential count: {told}")
     if against is not None:
@@ -80,7 +87,14 @@ def evaluate(
 
         print(compare(found, score(against, cells), (model.name, against.name))["sentence"])
     if out is not None:
+        from hemascope.drawing import draw_answers
+        from hemascope.report import write_report
+        from hemascope.runtime import load_model
+
+        found.scores["model"] = model.name
         found.write(out)
+        draw_answers(out / "figures", found.scores, found.predictions, cells, load_model(model))
+        page = write_report(out)
     if stress:
         from hemascope.stress import stress as stress_test
         from hemascope.stress_report import draw_stress, write_stress_page
@@ -95,7 +109,7 @@ def evaluate(
             draw_stress(tested, out / "figures")
             print(f"written: {write_stress_page(out)}")
     if out is not None:
-        print(f"written: {out}")
+        print(f"written: {out}, with {page.name}")
     elif stress:
         print("nothing was written: --out DIR keeps the tables and a page that shows them")
 
@@ -160,6 +174,7 @@ def predict(
         Path, typer.Option(help="The table, as .csv, .jsonl or .parquet; without an ending a folder of Parquet parts.")
     ] = Path("predictions.csv"),
     crop: Crop = None,
+    prior: Prior = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a job that was stopped.")] = False,
     columns: Annotated[
         list[str] | None, typer.Option(help="embedding: the numbers that describe a picture, too.")
@@ -173,16 +188,21 @@ def predict(
 ) -> None:
     """Name the cell on each picture: one table, a row a picture, also for those that cannot be read."""
     from hemascope.bulk.job import ENGINES, predict_to_table
+    from hemascope.runtime import load_model
+    from hemascope.trust.prior import prior_in_words, read_prior
 
     if unknown := [name for name in columns or () if name != "embedding"]:
         raise InputError(f"--columns {unknown[0]}: there is no such column to add; expected embedding.")
     if engine not in ENGINES:
         raise InputError(f"--engine {engine}: expected {' or '.join(ENGINES)}.")
+    shares = None if prior is None else read_prior(prior)
     if explain is not None:
         from hemascope.files import new_folder
 
         new_folder(explain, resumes=False)
-    found = predict_to_table(inputs, out, model=model, crop=crop, resume=resume, embedding=bool(columns), engine=engine)
+    found = predict_to_table(
+        inputs, out, model=model, crop=crop, resume=resume, embedding=bool(columns), engine=engine, prior=shares
+    )
     if found.resumed:
         print(f"{found.resumed:,} of the {found.rows:,} rows were there already")
     counts = ", ".join(f"{count:,} {label}" for label, count in found.by_count())
@@ -191,8 +211,10 @@ def predict(
         print(f"{found.doubted:,} answers are not to be trusted; the column 'trust' says why")
     if found.unreadable:
         print(f"{found.unreadable:,} could not be read; the column 'error' says why")
+    if shares is not None:
+        print(f"for this differential count: {prior_in_words(load_model(model).class_names, shares)}")
     print(f"written: {out}")
     if explain is not None:
         from hemascope.explain.sheets import explain_pictures
 
-        print(f"written: {explain_pictures(model, inputs, explain, crop=crop)} sheets in {explain}")
+        print(f"written: {explain_pictures(model, inputs, explain, crop=crop, prior=shares)} sheets in {explain}")

@@ -78,7 +78,8 @@ def review(
 ) -> None:
     """Decide by keys on what an audit points at, and check some random labels; on this machine alone."""
     from hemascope.files import check_writable
-    from hemascope.serve.desk import Desk, SpotDesk, draw_spot_check, items_of, read_findings
+    from hemascope.runtime import load_model
+    from hemascope.serve.desk import Desk, SpotDesk, items_of, read_findings, rows_to_check
     from hemascope.serve.review import make_review
     from hemascope.serve.running import address_of, listening, run
 
@@ -87,11 +88,11 @@ def review(
     *folder, data = places
     check_writable(decisions, [data])
     findings = read_findings(folder[0]) if folder else None
-    cells = load_cells(data, class_map, None, crop)
+    cells = load_cells(data, class_map, None, crop, () if model is None else load_model(model).class_names)
     items = [] if findings is None else items_of(cells, findings)
     spot = None
     if sample:
-        rows = draw_spot_check(cells, sample, seed, labelled=model is None)
+        rows = rows_to_check(cells, sample, seed, labelled=model is None)
         path = decisions.with_name(f"{decisions.stem}.spot-check.csv")
         spot = SpotDesk(path, cells, rows, _to_check(model, cells, rows))
     desk = Desk(decisions, cells.class_names) if findings is not None else None

@@ -15,6 +15,8 @@ UNSURE = "unsure"
 OUTLIER = "outlier"
 """The kinds of reasons. Each reason is "KIND: a sentence", so that a program counts them and a person reads them."""
 PROVISIONAL = 0.5
+MOST_EXCLUDED = 0.5
+"""From this part of the probability on classes that the differential count has none of, what is left says little."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +35,18 @@ class Verdict:
     def why_not(self, answers: Answers) -> list[list[str]]:
         """Reasons not to trust each answer, each as "KIND: a sentence"; an empty list means trust."""
         confidences, scores = answers.probabilities.max(axis=1).tolist(), answers.outlier_score.tolist()
-        return [self._reasons(sure, strange) for sure, strange in zip(confidences, scores, strict=True)]
+        excluded = [0.0] * len(scores) if answers.excluded is None else answers.excluded.tolist()
+        return [self._reasons(*each) for each in zip(confidences, scores, excluded, strict=True)]
 
-    def _reasons(self, sure: float, strange: float) -> list[str]:
+    def _reasons(self, sure: float, strange: float, excluded: float) -> list[str]:
         reasons, most = [], self.outlier_score
         # What is no number is neither sure nor usual.
         if most is not None and not strange <= most:
             reasons.append(f"{OUTLIER}: unlike the training pictures ({strange:.1f}, above {most:.1f}).")
         if not sure >= self.confidence:
             reasons.append(f"{UNSURE}: the highest probability is {sure:.2f}, below {self.confidence:.2f}.")
+        if excluded > MOST_EXCLUDED:
+            reasons.append(f"{UNSURE}: it looks like a class that the differential count has none of ({excluded:.2f}).")
         return reasons
 
     def thresholds(self) -> Mapping[str, float | None]:
