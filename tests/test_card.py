@@ -92,6 +92,31 @@ def test_only_what_was_measured_is_on_the_card() -> None:
         assert absent not in bare
 
 
+def test_what_trust_measured_on_the_rows_is_told_in_words() -> None:
+    config, metrics, split = facts()
+    trust = {
+        "rejection": {"max_error": 0.01, "here": {"answered": 0.9, "error": 0.005}},
+        "sets": {"asked": 0.99, "coverage": 0.985, "interval": [0.97, 0.995], "mean_size": 1.25},
+        "accuracy_at_95_percent_answered": 0.9876,
+        "strange": 0.06,
+        "usual_kept": 0.95,
+        "slices": [
+            {"slice": "dark pictures", "accuracy": 0.8, "rows": 40, "low": 0.7, "high": 0.9, "worse": True},
+            {"slice": "bright pictures", "accuracy": 0.95, "rows": 40, "low": 0.9, "high": 0.99, "worse": False},
+        ],
+    }
+    card = model_card(config, {**metrics, "test": {**metrics["test"], "trust": trust}}, split)
+    for words in (
+        "it answers 90.0% of these pictures, 0.50% of them wrongly",
+        "hold it in 98.5% (97.0% to 99.5%), with 1.25 classes each",
+        "the surest 95 % are answered: 0.9876",
+        "6.0% of these cells",
+        "Weak: dark pictures, 80.0% of 40 (70.0% to 90.0%)",
+    ):
+        assert words in card
+    assert "bright pictures" not in card
+
+
 def test_the_weakest_classes_stand_first() -> None:
     config, metrics, split = facts()
     card = model_card(config, metrics, split)

@@ -32,7 +32,7 @@ def reasons_to_believe(metrics: Mapping[str, Any], scored_on: str, split: pd.Dat
         *_agreement(metrics, scored_on),
         *_corruption(metrics, scored_on),
         *_confidence(scores, metrics.get("baseline") or constant_answer(scores)),
-        *_promises(scores),
+        *promises(scores),
         *_origin(str(metrics.get("weights") or "")),
         *([] if metrics.get("evaluated") else _elsewhere(metrics.get("files") or {})),
     ]
@@ -189,7 +189,7 @@ def _confidence(scores: Mapping[str, Any], baseline: Mapping[str, Any]) -> Itera
         yield _check(kind, title, text)
 
 
-def _promises(scores: Mapping[str, Any]) -> Iterator[Check]:
+def promises(scores: Mapping[str, Any]) -> Iterator[Check]:
     """Whether the model keeps on these pictures what its calibration rows promised."""
     trust = scores.get("trust") or {}
     if rule := trust.get("rejection"):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
+from hemascope.belief import promises
 from hemascope.data import SPLITS
 from hemascope.errors import InputError
 from hemascope.files import write_text
@@ -253,11 +254,25 @@ def _corruption(metrics: Mapping[str, Any]) -> Iterator[str]:
 
 def _confidence(metrics: Mapping[str, Any]) -> Iterator[str]:
     calibration = _main_scores(metrics).get("calibration") or {}
-    trust = metrics.get("trust") or {}
-    if not calibration and not trust:
+    trust, measured = metrics.get("trust") or {}, _main_scores(metrics).get("trust") or {}
+    if not calibration and not trust and not measured:
         return
     yield "## How far to trust its confidence"
     plain = [f"{_words(name)}: {_number(value)}" for name, value in calibration.items() if isinstance(value, float)]
+    plain += [str(check["text"]) for check in promises(_main_scores(metrics))]
+    if "accuracy_at_95_percent_answered" in measured:
+        answered = _number(measured["accuracy_at_95_percent_answered"])
+        plain.append(f"Accuracy where the surest 95 % are answered: {answered}")
+    if "strange" in measured:
+        plain.append(
+            f"Called unlike its training pictures: {measured['strange']:.1%} of these cells, by a threshold that keeps "
+            f"{measured['usual_kept']:.0%} of the calibration rows"
+        )
+    plain += [
+        f"Weak: {line['slice']}, {line['accuracy']:.1%} of {line['rows']:,} ({line['low']:.1%} to {line['high']:.1%})"
+        for line in (measured.get("slices") or [])
+        if line["worse"]
+    ][:WEAK_CLASSES]
     if plain:
         yield _bullets(plain)
     for part, found in trust.items():
