@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
@@ -16,6 +17,7 @@ from hemascope.data import Cells, Images
 from hemascope.errors import InputError
 from hemascope.features import feature_set
 from hemascope.models import model_folder
+from hemascope.preparation.views import poses
 from hemascope.progress import Progress
 
 if TYPE_CHECKING:
@@ -47,8 +49,11 @@ class Model:
 
     class_names: the classes, in the order of the probabilities. image_size: the side of the pictures that trained it;
     pictures of any other size are brought to it within the file. colours: how those pictures are coloured, where the
-    file says it. metadata: all that it says of itself. explains: whether the file gives heat maps.
+    file says it. metadata: all that it says of itself. explains: whether the file gives heat maps. views: over how many
+    poses of a picture an answer is averaged.
     """
+
+    views: int = 1
 
     def __init__(self, path: Path, threads: int = 0) -> None:
         """threads: how many compute one batch, 0 for one a core; several batches may be asked for at a time."""
@@ -75,6 +80,12 @@ class Model:
 
         return Trust.from_json(json.loads(self.metadata["trust"])) if "trust" in self.metadata else None
 
+    def with_views(self, views: int) -> Model:
+        """The same model with answers that are the mean over 1, 2, 4 or 8 poses; heat maps are of the first."""
+        other = copy.copy(self)
+        other.views = views
+        return other
+
     def predict(self, images: Images) -> NDArray[np.float32]:
         """The probabilities of uint8 (n, height, width, 3), of any size: float32 (n, classes)."""
         return self.answers(images).probabilities
@@ -89,6 +100,13 @@ class Model:
                 f"{self.path}: gives no heat maps; hemascope predict --explain makes them for a run of a network where "
                 "torch is installed."
             )
+        told = [self._answers(pose, heatmap and not number) for number, pose in enumerate(poses(images, self.views))]
+        if len(told) == 1:
+            return told[0]
+        mean, strange, seen = (np.mean(column, axis=0) for column in zip(*(one[:3] for one in told), strict=True))
+        return Answers(mean, strange, seen, told[0].heatmap)
+
+    def _answers(self, images: Images, heatmap: bool) -> Answers:
         inputs = images if self._describe is None else self._describe(images)
         # Without pictures, one that is black tells the shapes.
         rows, inputs = len(inputs), inputs if len(inputs) else np.zeros((1, *inputs.shape[1:]), inputs.dtype)

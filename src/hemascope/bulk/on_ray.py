@@ -22,7 +22,8 @@ from hemascope.bulk.answers import Namer, answered, arrow_table, cores, joined
 from hemascope.bulk.journal import Journal, write_part
 from hemascope.bulk.plan import Part
 from hemascope.errors import InputError
-from hemascope.runtime import load_model
+from hemascope.preparation.fitting import Preparation
+from hemascope.runtime import Model, load_model
 
 PARTS_AT_ONCE = 25
 """So many parts for each worker are handed over at a time, which bounds what the process that leads holds in memory."""
@@ -32,10 +33,11 @@ _STORE_BYTES = 200 * 2**20
 class PartWorker:
     """What runs in a process of the cluster: a batch of one pickled part and its path in; its number of rows out."""
 
-    def __init__(self, folder: str, model: str, crop: int | None, embedding: bool) -> None:
+    def __init__(self, folder: str, model: str, views: int, preparation: Preparation, embedding: bool) -> None:
         # Where the inputs' names count from.
         os.chdir(folder)
-        self.namer, self.embedding = Namer(load_model(model, threads=1), crop), embedding
+        loaded = load_model(model, threads=1).with_views(views)
+        self.namer, self.embedding = Namer(loaded, preparation), embedding
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         counts = []
@@ -49,8 +51,8 @@ class PartWorker:
 
 
 def run_on_ray(
-    model: Path,
-    crop: int | None,
+    model: Model,
+    preparation: Preparation,
     embedding: bool,
     journal: Journal,
     parts: Iterable[Part],
@@ -70,7 +72,7 @@ def run_on_ray(
             data = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
                 PartWorker,
                 batch_size=1,
-                fn_constructor_args=(str(Path.cwd()), str(model.resolve()), crop, embedding),
+                fn_constructor_args=(str(Path.cwd()), str(model.path.resolve()), model.views, preparation, embedding),
                 compute=ray.data.ActorPoolStrategy(size=min(count, len(rows))),
                 num_cpus=1,
             )

@@ -20,6 +20,14 @@ ClassMap = Annotated[
 ]
 GroupBy = Annotated[str | None, typer.Option(help="The column that names the patient or slide of each picture.")]
 Crop = Annotated[int | None, typer.Option(help="Use the central square of so many pixels of each picture.")]
+AnyCrop = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PIXELS|cell", help="Use the central square of so many pixels; cell: find the scale of training."
+    ),
+]
+Stain = Annotated[str | None, typer.Option(metavar="normalise", help="Bring the set's colours to those of training.")]
+Views = Annotated[int, typer.Option(metavar="N", help="Average over 1, 2, 4 or 8 poses of each picture.")]
 Prior = Annotated[str | None, typer.Option(help="The differential count where it is used: CLASS=SHARE,CLASS=SHARE,...")]
 
 
@@ -41,17 +49,19 @@ def prior_of(text: str | None) -> dict[str, float] | None:
     return shares
 
 
-def load_any(data: Path, class_map: list[str] | None, group_by: str | None, crop: int | None) -> Cells:
+def load_any(data: Path, class_map: list[str] | None, group_by: str | None, crop: int | None, size: int = 96) -> Cells:
     """Labelled data, or pictures alone: a picture, or a folder of pictures without folders of classes."""
     from hemascope.data import load_pictures
     from hemascope.data.folder import is_picture
 
     if is_picture(data) or (data.is_dir() and any(is_picture(path) for path in data.iterdir())):
-        return load_pictures(data, crop=crop)
-    return load_cells(data, class_map, group_by, crop)
+        return load_pictures(data, crop=crop, size=size)
+    return load_cells(data, class_map, group_by, crop, size)
 
 
-def load_cells(data: Path, class_map: list[str] | None, group_by: str | None, crop: int | None) -> Cells:
+def load_cells(
+    data: Path, class_map: list[str] | None, group_by: str | None, crop: int | None, size: int = 96
+) -> Cells:
     from hemascope.data import load
 
     pairs = {}
@@ -60,7 +70,7 @@ def load_cells(data: Path, class_map: list[str] | None, group_by: str | None, cr
         if not (name and sign and target):
             raise InputError(f"--map is '{entry}', expected NAME=CLASS such as BNE=neutrophil.")
         pairs[name] = target
-    return load(data, class_map=pairs or None, group_by=group_by, crop=crop)
+    return load(data, class_map=pairs or None, group_by=group_by, crop=crop, size=size)
 
 
 def print_table(table: Any) -> None:

@@ -13,6 +13,8 @@ import numpy as np
 from hemascope.errors import InputError
 from hemascope.explain.occlusion import occlusion
 from hemascope.models import model_folder
+from hemascope.preparation.asked import Asked
+from hemascope.preparation.fitting import prepared_for
 from hemascope.run import Run
 from hemascope.runtime import HEATMAP, Model, load_model
 from hemascope.trust.verdict import verdict_of
@@ -24,18 +26,25 @@ MOST = 100
 
 
 def explain_pictures(
-    model: str | Path, inputs: Sequence[str | Path], out: Path, *, crop: int | None = None, most: int = MOST
+    model: str | Path, inputs: Sequence[str | Path], out: Path, *, asked: Asked | None = None, most: int = MOST
 ) -> int:
     """Write a PNG for each of the first pictures, and return how many.
 
     Each shows the picture, where the network looks, and what would have to be covered for the answer to change. inputs:
-    as for `hemascope predict`. Raises InputError when the model has no heat maps and they cannot be made.
+    as for `hemascope predict`. asked: how they are prepared. Raises InputError when the model has no heat maps and they
+    cannot be made.
     """
-    from hemascope.bulk.plan import plan
+    from hemascope.bulk.plan import plan, survey
     from hemascope.bulk.reader import Reader
+    from hemascope.bulk.sample import Sampler
     from hemascope.figures.explained import explanation
 
-    opened = explaining(model)
+    asked = asked or Asked()
+    opened = explaining(model).with_views(asked.views)
+    size, sampler = opened.image_size, Sampler()
+    if asked.cell or asked.stain:
+        survey(sampler.passing(plan(inputs)))
+    preparation = prepared_for(opened, asked, lambda count: sampler.pictures(count, size, asked.crop))
     verdict = verdict_of(opened)
     written = 0
     reader = Reader()
@@ -43,7 +52,7 @@ def explain_pictures(
         if written == most:
             break
         try:
-            image = item.pixels(opened.image_size, crop)
+            image = preparation(item.pixels(preparation.side(size), asked.crop)[None], size)[0]
         except InputError:
             continue
         answers = opened.answers(image[None], heatmap=True)
@@ -51,7 +60,7 @@ def explain_pictures(
         place = int(answers.probabilities[0].argmax())
         title = f"{opened.class_names[place]}, {answers.probabilities[0, place]:.0%}"
         found = occlusion(opened, image)
-        reasons = verdict.why_not(answers)[0]
+        reasons = verdict.why_not(answers, image[None])[0]
         written += 1
         name = re.sub(r"[^\w.-]+", "_", Path(item.id).stem)[-80:]
         explanation(
