@@ -70,15 +70,18 @@ def test_a_far_stain_is_brought_to_that_of_training(model: Model, real: Cells) -
     found = Colours.of(preparation(there, 96))
     assert found.mean == pytest.approx(model.colours.mean, abs=0.05)
     assert right(model, preparation(there, 96), real) > right(model, there, real)
+    # Scale and stain are looked for together.
+    both = prepared_for(model, BOTH, given(at_scale(there, 1.6)))
+    assert both.field < 0.8
+    assert both.colours is not None
+    assert len(both.notes) == 2
 
 
 def test_few_pictures_are_left_alone_and_that_is_said(model: Model) -> None:
     images = np.random.default_rng(0).integers(0, 256, (LEAST - 1, 96, 96, 3), dtype=np.uint8)
     preparation = prepared_for(model, replace(BOTH, crop=50), given(images))
     assert preparation == Preparation(50, notes=preparation.notes)
-    assert preparation.notes == (
-        "19 pictures are too few to tell the scale or the stain of a set, 20 are needed: nothing is changed",
-    )
+    assert preparation.notes == ("scale and stain: as they are; 19 of the pictures can be read, 20 are needed to tell",)
     assert prepared_for(model, Asked(40), given(images[:0])) == Preparation(40)
 
 

@@ -36,14 +36,14 @@ def test_an_answer_is_the_mean_and_turning_the_picture_does_not_change_it() -> N
 
 
 def test_options_mean_what_they_say_or_are_refused() -> None:
-    assert asked_for() == Asked()
+    assert asked_for() == asked_for("whole", "keep") == Asked()
     assert asked_for("200", None, 4) == Asked(200, views=4)
     assert asked_for("cell", "normalise") == Asked(cell=True, stain=True)
     assert asked_for("cell", None, 2).as_json() == {"crop": "cell", "stain": None, "views": 2}
     for options, sentence in (
-        (("nucleus", None, 1), "--crop nucleus: expected a number of pixels, or cell."),
+        (("nucleus", None, 1), "--crop nucleus: expected a number of pixels, cell or whole."),
         ((4, None, 1), "--crop 4: a cell needs at least 8 pixels; give 8 or more."),
-        ((None, "macenko", 1), "--stain macenko: expected normalise."),
+        ((None, "macenko", 1), "--stain macenko: expected normalise or keep."),
         ((None, None, 3), "--views 3: expected 1, 2, 4 or 8, the poses of a square."),
     ):
         with pytest.raises(InputError) as told:

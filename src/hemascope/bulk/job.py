@@ -33,7 +33,7 @@ class Summary:
     """What a table holds. labels: how often each class was named. doubted: answers that are not to be trusted.
 
     unreadable: rows without an answer. resumed: rows that an earlier process had made. first_error: of the first row
-    without an answer, its id and reason. notes: how the pictures were prepared.
+    without an answer, its id and reason. notes: how the pictures were changed.
     """
 
     rows: int = 0
@@ -119,7 +119,9 @@ def predict_to_table(
             raise InputError(
                 f"the inputs have changed while they were read; remove {journal.folder} and begin again when they rest."
             )
-        return _finished(journal, Summary(resumed=parts.resumed, notes=[*preparation.notes]))
+        return _finished(
+            journal, Summary(resumed=parts.resumed, notes=[*preparation.notes] if preparation.changes else [])
+        )
 
 
 class _Missing:

@@ -21,12 +21,16 @@ ClassMap = Annotated[
 GroupBy = Annotated[str | None, typer.Option(help="The column that names the patient or slide of each picture.")]
 Crop = Annotated[int | None, typer.Option(help="Use the central square of so many pixels of each picture.")]
 AnyCrop = Annotated[
-    str | None,
+    str,
     typer.Option(
-        metavar="PIXELS|cell", help="Use the central square of so many pixels; cell: find the scale of training."
+        metavar="cell|whole|PIXELS",
+        help="cell: bring a set of another scale to that of training. Or the largest square, or so many pixels.",
     ),
 ]
-Stain = Annotated[str | None, typer.Option(metavar="normalise", help="Bring the set's colours to those of training.")]
+Stain = Annotated[
+    str,
+    typer.Option(metavar="normalise|keep", help="normalise: bring a set of a far stain to the colours of training."),
+]
 Views = Annotated[int, typer.Option(metavar="N", help="Average over 1, 2, 4 or 8 poses of each picture.")]
 Prior = Annotated[str | None, typer.Option(help="The differential count where it is used: CLASS=SHARE,CLASS=SHARE,...")]
 

@@ -37,22 +37,20 @@ def evaluate(
     labels: Annotated[Path | None, typer.Option(help="The table of --spot-check, with labels filled in.")] = None,
     class_map: ClassMap = None,
     group_by: GroupBy = None,
-    crop: AnyCrop = None,
-    stain: Stain = None,
+    crop: AnyCrop = "cell",
+    stain: Stain = "normalise",
     views: Views = 1,
 ) -> None:
     """Score a trained model on labelled pictures, those that trained it left out; or say what is known without."""
     from hemascope.data import NO_GROUPS_NOTE
     from hemascope.files import new_folder
-    from hemascope.preparation.asked import Asked, asked_for
+    from hemascope.preparation.asked import asked_for
 
     if labels is not None and spot_check is None:
         raise InputError("--labels needs --spot-check N, the number of pictures that were drawn; give both.")
     if out is not None:
         new_folder(out, inputs=[data], resumes=False)
     asked = asked_for(crop, stain, views)
-    if stress and asked != Asked(asked.crop):
-        raise InputError("--stress scores pictures as they are; leave it out, or --crop cell, --stain and --views.")
 
     def read(size: int = 96) -> Cells:
         return load_any(data, class_map, group_by, asked.crop, size)
@@ -75,7 +73,7 @@ def evaluate(
 
     def scored(model: Path) -> Evaluation:
         preparation, shown = prepared_pictures(load_model(model).with_views(views), cells, asked, read)
-        for note in preparation.notes:
+        for note in preparation.notes if preparation.changes else ():
             print(note)
         return score(model, cells, shown=shown, views=views)
 
@@ -101,6 +99,7 @@ def evaluate(
         from hemascope.stress_report import draw_stress, write_stress_page
         from hemascope.stress_scores import summary as stress_summary
 
+        # Its pictures are degraded on purpose, one by one, and are not to be repaired as a set.
         tested = stress_test(model, cells)
         print(stress_summary(tested.scores))
         for note in tested.notes:
@@ -138,7 +137,7 @@ def _without_labels(
 
     opened = load_model(model).with_views(asked.views)
     preparation, shown = prepared_pictures(opened, cells, asked, read)
-    for note in preparation.notes:
+    for note in preparation.notes if preparation.changes else ():
         print(note)
     seen = replace(cells, images=shown)
     answers = answers_of(opened, seen, "evaluating")
@@ -185,8 +184,8 @@ def predict(
     out: Annotated[
         Path, typer.Option(help="The table, as .csv, .jsonl or .parquet; without an ending a folder of Parquet parts.")
     ] = Path("predictions.csv"),
-    crop: AnyCrop = None,
-    stain: Stain = None,
+    crop: AnyCrop = "cell",
+    stain: Stain = "normalise",
     views: Views = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a job that was stopped.")] = False,
     columns: Annotated[

@@ -9,8 +9,8 @@ from hemascope.data.pixels import MIN_SIDE
 from hemascope.errors import InputError
 from hemascope.preparation.views import VIEWS
 
-CELL = "cell"
-NORMALISE = "normalise"
+CELL, WHOLE = "cell", "whole"
+NORMALISE, KEEP = "normalise", "keep"
 
 
 @dataclass(frozen=True)
@@ -34,17 +34,21 @@ class Asked:
 
 
 def asked_for(crop: int | str | None = None, stain: str | None = None, views: int = 1) -> Asked:
-    """What options mean. crop: pixels, or "cell". stain: "normalise". Raises InputError where they mean nothing."""
-    if stain not in (None, NORMALISE):
-        raise InputError(f"--stain {stain}: expected {NORMALISE}.")
+    """What options mean. Raises InputError where they mean nothing.
+
+    crop: pixels, "cell", or "whole" (or None) for the largest square. stain: "normalise", or "keep" (or None).
+    """
+    if stain not in (None, KEEP, NORMALISE):
+        raise InputError(f"--stain {stain}: expected {NORMALISE} or {KEEP}.")
     if views not in VIEWS:
         raise InputError(f"--views {views}: expected 1, 2, 4 or 8, the poses of a square.")
-    if crop is None or crop == CELL:
-        return Asked(None, crop == CELL, stain is not None, views)
+    normalised = stain == NORMALISE
+    if crop in (None, WHOLE, CELL):
+        return Asked(None, crop == CELL, normalised, views)
     try:
-        pixels = int(crop)
+        pixels = int(str(crop))
     except ValueError:
-        raise InputError(f"--crop {crop}: expected a number of pixels, or {CELL}.") from None
+        raise InputError(f"--crop {crop}: expected a number of pixels, {CELL} or {WHOLE}.") from None
     if pixels < MIN_SIDE:
         raise InputError(f"--crop {pixels}: a cell needs at least {MIN_SIDE} pixels; give {MIN_SIDE} or more.")
-    return Asked(pixels, False, stain is not None, views)
+    return Asked(pixels, False, normalised, views)

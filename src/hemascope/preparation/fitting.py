@@ -23,7 +23,7 @@ FIELDS = (0.45, 0.5, 0.57, 0.64, 0.72, 0.8, 0.9, 1.0, 1.12, 1.25, 1.4, 1.6, 1.8)
 """What is tried as the share of a picture's side that shows what the side of a training picture shows."""
 WIDEST = (0.2, 3.0)
 """Cells that are so much smaller or larger than those of training are not told from dust or from a part of a cell."""
-MEASURED = 96
+MEASURED = 64
 """By so many pictures a set is measured."""
 LEAST = 20
 """Fewer pictures than this are left as they are: a few may be strange by themselves."""
@@ -40,7 +40,7 @@ class Preparation:
 
     crop: the central square of so many pixels is used; None for the largest there is. field: the share of that square's
     side that is used; over 1 it is widened by its edges. colours: what is done to the colours of all pictures alike.
-    notes: sentences for the user.
+    notes: sentences on what was found.
     """
 
     crop: int | None = None
@@ -74,33 +74,26 @@ def prepared_for(model: Model, asked: Asked, some: Callable[[int], Images]) -> P
         return Preparation(asked.crop)
     images = some(MEASURED)
     if len(images) < LEAST:
-        told = (
-            f"{len(images)} picture{'s are' if len(images) != 1 else ' is'} too few to tell the scale or the stain of a"
-        )
-        return Preparation(asked.crop, notes=(f"{told} set, {LEAST} are needed: nothing is changed",))
-    field, match, strange = 1.0, None, strangeness(model, images)
+        told = f"scale and stain: as they are; {len(images)} of the pictures can be read, {LEAST} are needed to tell"
+        return Preparation(asked.crop, notes=(told,))
+    strange = strangeness(model, images)
     if strange <= USUAL:
         return Preparation(asked.crop, notes=("scale and stain: as they are, like those of training to the model",))
-    notes = []
-    if asked.cell:
-        best, found = min((strangeness(model, at_scale(images, field)), field) for field in _fields(model, images))
-        if _less(best, strange):
-            strange, field = best, found
-        notes.append(_scale_in_words(field))
-    if asked.stain:
+    # Together, since at a wrong scale no stain seems right, nor a scale in a wrong stain.
+    tried: list[tuple[float, float, ColourMatch | None]] = []
+    for field in _fields(model, images) if asked.cell else [1.0]:
         seen = at_scale(images, field)
-        if model.colours is None:
-            notes.append("the model's file does not say how its pictures are coloured: colours stay; export it again")
-        else:
-            tried = ColourMatch.between(Colours.of(seen), model.colours)
-            match = tried if _less(strangeness(model, tried(seen)), strange) else None
-            told = "as they are; with those of training the set is no less strange to the model"
-            notes.append(f"colours: {told if match is None else 'brought to those of training, all pictures alike'}")
-    return Preparation(asked.crop, field, match, tuple(notes))
-
-
-def _less(tried: float, before: float) -> bool:
-    return before - tried >= max(LEAST_FALL, LEAST_SHARE * before)
+        tried.append((strangeness(model, seen), field, None))
+        if asked.stain and model.colours is not None:
+            match = ColourMatch.between(Colours.of(seen), model.colours)
+            tried.append((strangeness(model, match(seen)), field, match))
+    best, field, colours = min(tried, key=lambda one: one[0])
+    if strange - best < max(LEAST_FALL, LEAST_SHARE * strange):
+        told = "scale and stain: as they are; the set is strange to the model, and not less so with those of training"
+        return Preparation(asked.crop, notes=(told,))
+    notes = [_scale_in_words(field)] if field != 1 else []
+    notes += ["stain: brought to the colours of training, all pictures alike"] if colours is not None else []
+    return Preparation(asked.crop, field, colours, tuple(notes))
 
 
 def strangeness(model: Model, images: Images) -> float:
@@ -128,7 +121,5 @@ def _fields(model: Model, images: Images) -> list[float]:
 
 
 def _scale_in_words(field: float) -> str:
-    if field == 1:
-        return "scale: as it is"
     told = f"scale: {field:g} of each picture's side shows what a training picture shows"
     return f"{told}, and is cut out" if field < 1 else f"{told}; beyond the border its edge goes on"
