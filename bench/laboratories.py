@@ -42,7 +42,7 @@ from hemascope.trust.verdict import verdict_of
 
 MODEL = "small"
 ROWS = 200
-SETS = 6
+SETS = 4
 CHOSEN = {"--crop cell": Asked(cell=True), "--stain normalise": Asked(stain=True)}
 BOTH = "--crop cell --stain normalise"
 

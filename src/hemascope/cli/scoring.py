@@ -75,7 +75,9 @@ def evaluate(
         preparation, shown = prepared_pictures(load_model(model).with_views(views), cells, asked, read)
         for note in preparation.notes if preparation.changes else ():
             print(note)
-        return score(model, cells, shown=shown, views=views)
+        found = score(model, cells, shown=shown, views=views)
+        found.scores["preparation"] = preparation.as_json() | {"views": views}
+        return found
 
     found = scored(model)
     print(summary(found.scores))
@@ -145,6 +147,7 @@ def _without_labels(
     counts = {name: int((predicted == name).sum()) for name in opened.class_names}
     print(f"{len(cells):,} pictures: " + ", ".join(f"{count:,} {name}" for name, count in counts.items() if count))
     facts: dict[str, Any] = {"source": cells.source, "rows": len(cells), "predicted": counts}
+    facts["preparation"] = preparation.as_json() | {"views": asked.views}
     if opened.trust is None:
         print("the model's file does not say when to believe it; export its run again")
     else:

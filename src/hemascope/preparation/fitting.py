@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +35,9 @@ USUAL = 0.5
 """A set with a median outlier score below this is like training, and nothing is tried."""
 
 
+_Tried = tuple[float, float, ColourMatch | None]
+
+
 @dataclass(frozen=True)
 class Preparation:
     """What is done to each picture before a model sees it.
@@ -52,6 +56,11 @@ class Preparation:
     def changes(self) -> bool:
         """Whether it does anything to pictures that are cut already."""
         return self.field != 1 or self.colours is not None
+
+    def as_json(self) -> dict[str, Any]:
+        """What is done, for the record."""
+        colours = None if self.colours is None else {"scale": self.colours.scale, "shift": self.colours.shift}
+        return {"crop": self.crop, "field": self.field, "colours": colours, "notes": list(self.notes)}
 
     def side(self, size: int) -> int:
         """The side in pixels that pictures are brought to when they are read, for `size` pixels afterwards."""
@@ -79,21 +88,33 @@ def prepared_for(model: Model, asked: Asked, some: Callable[[int], Images]) -> P
     strange = strangeness(model, images)
     if strange <= USUAL:
         return Preparation(asked.crop, notes=("scale and stain: as they are, like those of training to the model",))
-    # Together, since at a wrong scale no stain seems right, nor a scale in a wrong stain.
-    tried: list[tuple[float, float, ColourMatch | None]] = []
-    for field in _fields(model, images) if asked.cell else [1.0]:
-        seen = at_scale(images, field)
-        tried.append((strangeness(model, seen), field, None))
-        if asked.stain and model.colours is not None:
-            match = ColourMatch.between(Colours.of(seen), model.colours)
-            tried.append((strangeness(model, match(seen)), field, match))
-    best, field, colours = min(tried, key=lambda one: one[0])
-    if strange - best < max(LEAST_FALL, LEAST_SHARE * strange):
+    chosen: _Tried = (strange, 1.0, None)
+    # Each change has to pay for itself; both are tried together too, since at a wrong scale no stain seems right.
+    for changes in _tried(model, images, asked):
+        best = min(changes, key=lambda one: one[0])
+        if chosen[0] - best[0] >= max(LEAST_FALL, LEAST_SHARE * chosen[0]):
+            chosen = best
+    _, field, colours = chosen
+    if field == 1 and colours is None:
         told = "scale and stain: as they are; the set is strange to the model, and not less so with those of training"
         return Preparation(asked.crop, notes=(told,))
     notes = [_scale_in_words(field)] if field != 1 else []
     notes += ["stain: brought to the colours of training, all pictures alike"] if colours is not None else []
     return Preparation(asked.crop, field, colours, tuple(notes))
+
+
+def _tried(model: Model, images: Images, asked: Asked) -> list[list[_Tried]]:
+    """What comes of one change, scale or stain, and of both: lists that are not empty."""
+    one: list[_Tried] = []
+    both: list[_Tried] = []
+    for field in _fields(model, images) if asked.cell else [1.0]:
+        seen = at_scale(images, field)
+        if field != 1:
+            one.append((strangeness(model, seen), field, None))
+        if asked.stain and model.colours is not None:
+            match = ColourMatch.between(Colours.of(seen), model.colours)
+            (one if field == 1 else both).append((strangeness(model, match(seen)), field, match))
+    return [tried for tried in (one, both) if tried]
 
 
 def strangeness(model: Model, images: Images) -> float:
