@@ -29,8 +29,8 @@ from hemascope.synthetic.smear import photograph_field
 SIDE = 96
 OF_SCIKIT_IMAGE = ("faces", "other_microscopy", "photographs", "textures")
 NO_SCIKIT_IMAGE = (
-    f"scikit-image is not installed, so the families of its pictures ({', '.join(OF_SCIKIT_IMAGE)}) are left out; "
-    "pip install scikit-image."
+    f"scikit-image is not installed, so the families of its pictures ({', '.join(OF_SCIKIT_IMAGE)}) are left "
+    "out and the figures are not those of docs/trust.md; pip install 'hemascope[bench]'."
 )
 
 Family = Callable[[int, int], Images]

@@ -82,7 +82,7 @@ def main() -> int:
             after, told = before, None
             if run is not None:
                 after = right(load_model(run.folder).predict(shown), others.labels)
-                told = json.loads((run.folder / "refit.json").read_text())["refitted_right"] / LABELS
+                told = json.loads(run.metrics.read_text())["refit"]["refitted_right"] / LABELS
             won = (after - before) / (clean - before)
             found.append(
                 dict(zip(("stain", "scale", "blur", "seed"), laboratory, strict=True))

@@ -1,6 +1,7 @@
 """What the web service bears: many clients, broken requests, and a stop under load.
 
-    python bench/serve.py [--seconds 60] [--clients 200] [--mutants 1000] [--only load,mutants,stop,schema]
+    python bench/serve.py [--seconds 60] [--clients 200] [--mutants 1000] [--examples 100]
+                          [--only load,mutants,stop,schema]
 
 It needs no data: the pictures are drawn by a program. The service is `hemascope serve small`, a process of its own; the
 clients run in this one, on the same cores, which the figures bear.
@@ -11,7 +12,7 @@ Every answer is compared with the model's own. Tells the pictures answered a sec
 memory of the service over time.
 mutants: pictures and bodies with bytes changed, cut, doubled and put in; none may get a 5xx or no answer.
 stop: SIGTERM while 50 clients ask; whatever was sent before the signal must be answered in full.
-schema: schemathesis asks whatever /openapi.json allows; HEMASCOPE_BENCH_SCHEMATHESIS names its program.
+schema: schemathesis asks whatever /openapi.json allows, and much that it does not.
 
 The last line printed is one line of JSON with every figure.
 """
@@ -27,10 +28,10 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -40,6 +41,7 @@ import numpy as np
 from PIL import Image
 
 from hemascope.runtime import Model, load_model
+from hemascope.serve.running import service
 from hemascope.synthetic import draw_cells
 
 SIZES = (1, 4, 8, 16)
@@ -48,20 +50,6 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
 HANGS_AFTER = 20.0
 BOUNDARY = b"bench7f3a"
 Figures = dict[str, Any]
-
-
-@contextmanager
-def service(*words: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """The process of a service that answers, and its port."""
-    command = [sys.executable, "-m", "hemascope", "serve", "small", "--port", "0", *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            found = re.search(r":(\d+)/", process.stdout.readline())
-            assert found is not None
-            yield process, int(found[1])
-        finally:
-            process.kill()
 
 
 def encoded(pixels: Any, kind: str = "PNG") -> bytes:
@@ -186,7 +174,7 @@ def load(clients: int, seconds: float) -> Figures:
         await asyncio.gather(*ask)
         return await memory
 
-    with service() as (process, port):
+    with service("serve", "small") as (process, port):
         asyncio.run(client(0, port, contents, expected, model.class_names, time.perf_counter() + 1, Seen()))
         started = time.perf_counter()
         memory = asyncio.run(all_of_them(process.pid, port))
@@ -264,7 +252,7 @@ def mutants(count: int) -> Figures:
         return whole(mutated(body, drawn), mutated(kind, drawn).translate(None, b"\r\n") if number % 2 else kind)
 
     statuses: Counter[int] = Counter()
-    with service() as (process, port):
+    with service("serve", "small") as (process, port):
         for number in range(count):
             statuses[asyncio.run(sent(port, one(number)))] += 1
         good = asyncio.run(sent(port, request_of([("a.png", pictures[0])])))
@@ -311,23 +299,21 @@ def stop(clients: int = 50) -> Figures:
 
         await asyncio.gather(signalling(), *(one(port) for _ in range(clients)))
 
-    with service() as (process, port):
+    with service("serve", "small") as (process, port):
         asyncio.run(all_of_them(process, port))
         status = process.wait(30)
     good = status == 0 and not outcomes["lost"] and not outcomes["hung"] and outcomes["answered after the signal"] > 0
     return {"outcomes": dict(outcomes), "exit_status": status, "holds": bool(good)}
 
 
-def schema() -> Figures:
-    program = os.environ.get("HEMASCOPE_BENCH_SCHEMATHESIS")
-    if not program:
-        return {"missing": "schemathesis; name its program in HEMASCOPE_BENCH_SCHEMATHESIS"}
-    with service() as (_, port):
+def schema(examples: int) -> Figures:
+    with service("serve", "small") as (_, port), tempfile.TemporaryDirectory() as room:
         address = f"http://127.0.0.1:{port}/openapi.json"
-        words = [program, "run", address, "--max-examples", "100", "--request-timeout", str(HANGS_AFTER), "--seed", "1"]
+        words = ["--max-examples", str(examples), "--request-timeout", str(HANGS_AFTER), "--seed", "1"]
         # No schema can say which bytes are a picture of a cell, so that some that it allows are refused.
         words += ["--exclude-checks", "positive_data_acceptance"]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=280, check=False)
+        command = [sys.executable, "-m", "schemathesis.cli", "run", address, *words]
+        done = subprocess.run(command, cwd=room, capture_output=True, text=True, timeout=280, check=False)
     print(done.stdout[-6000:])
     return {"exit_status": done.returncode, "holds": done.returncode == 0}
 
@@ -337,13 +323,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--mutants", type=int, default=1000)
+    parser.add_argument("--examples", type=int, default=100, help="how many schemathesis makes for each check")
     parser.add_argument("--only", default="load,mutants,stop,schema")
     given = parser.parse_args()
-    parts = {
+    parts: dict[str, Callable[[], Figures]] = {
         "load": lambda: load(given.clients, given.seconds),
         "mutants": lambda: mutants(given.mutants),
         "stop": stop,
-        "schema": schema,
+        "schema": lambda: schema(given.examples),
     }
     figures: Figures = {"cores": len(os.sched_getaffinity(0)), "busy": round(os.getloadavg()[0], 1)}
     for name in given.only.split(","):

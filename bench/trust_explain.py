@@ -28,7 +28,8 @@ from hemascope.ensemble import load_network
 from hemascope.evaluate import seen_rows
 from hemascope.explain import background_colours, cell_mask, faithfulness, known_cells, load_known_cells, occlusion
 from hemascope.explain.faithfulness import curves, less
-from hemascope.explain.neighbours import FILE, KnownCells
+from hemascope.explain.neighbours import FILE, KnownCells, distance
+from hemascope.figures.explained import Neighbour
 from hemascope.heatmap import Explained, Explanation
 from hemascope.models import model_folder
 from hemascope.run import Run
@@ -122,7 +123,10 @@ def draw_sheets(model: Model, network: Explained, known: KnownCells, test: Cells
                     label=name,
                     fall=covered.fall,
                     covered=covered.covered,
-                    neighbours=list(zip(names, cosine.tolist(), pictures, strict=True)),
+                    neighbours=[
+                        Neighbour(*one)
+                        for one in zip(names, map(distance, cosine), known.ids[rows].tolist(), pictures, strict=True)
+                    ],
                     sentences=[covered.sentence, known.sentence(labels, cosine)],
                 )
                 drawn += 1

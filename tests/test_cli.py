@@ -63,6 +63,10 @@ def test_the_main_job_from_a_sample_to_predictions(
     assert "went into this model" in told
     assert "stand under several labels" in told
     assert Path("scores/metrics.json").is_file()
+    page = Path("scores/report.html").read_text(encoding="utf-8")
+    assert "run on cells" in page
+    assert "At your count" not in page
+    assert 'id="training"' not in page
     assert command("predict", "cells.npz", "--model", "run") == 0
     table = pd.read_csv("predictions.csv")
     assert len(table) == len(load("cells.npz"))

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from hemascope import figures
+from hemascope.figures.explained import Neighbour
 
 HOSTILE = [
     "$\\frac{",
@@ -93,8 +94,17 @@ DRAWINGS: dict[str, Callable[[Path, list[str]], Path]] = {
         label=names[-1],
         fall=np.linspace(-0.2, 0.4, 576).reshape(24, 24),
         covered=np.eye(24) > 0,
-        neighbours=[(name, 0.9, pictures(1, at)[0] if at % 2 else None) for at, name in enumerate(names)],
+        neighbours=[
+            Neighbour(name, 0.9, f"x#{name}", pictures(1, at)[0] if at % 2 else None) for at, name in enumerate(names)
+        ],
+        told_of_neighbours=f"All are {names[0]}.",
         sentences=[f"The answer is {name}." for name in names],
+    ),
+    "heat_maps": lambda path, names: figures.heat_maps(
+        path,
+        pictures(len(names)),
+        np.broadcast_to(np.linspace(0, 1, 64).reshape(8, 8), (len(names), 8, 8)),
+        [{"id": f"x{name}", "label": name, "predicted": names[0], "confidence": 0.9} for name in names],
     ),
     "recall_heat_map": lambda path, names: figures.recall_heat_map(path, conditions(names), names, trained_on=["jpeg"]),
     "severity_curves": lambda path, names: figures.severity_curves(

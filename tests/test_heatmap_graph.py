@@ -40,7 +40,7 @@ def agree(explained: Explained, side: int) -> None:
     assert not [node for node in graph.graph.nodes if "backward" in str(node.target)]
     for count in (1, 4):
         pictures = pictures_of(count, side)
-        for ours, theirs in zip(graph(pictures), explained(pictures), strict=True):
+        for ours, theirs in zip(graph(pictures.float()), explained(pictures), strict=True):
             assert ours.shape == theirs.shape
             assert not ours.requires_grad
             assert torch.allclose(ours, theirs, atol=1e-4)
@@ -113,7 +113,7 @@ def test_the_exported_file_gives_what_the_network_gives_in_the_same_pass(tiny: T
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             traced(explained, 64, 64),
-            (pictures_of(2, 64),),
+            (pictures_of(2, 64).float(),),
             input_names=["pictures"],
             output_names=["logits", "embedding", "heatmap"],
             dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
@@ -125,5 +125,7 @@ def test_the_exported_file_gives_what_the_network_gives_in_the_same_pass(tiny: T
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     for count in (1, 7):
         pictures = pictures_of(count, 64)
-        for ours, theirs in zip(session.run(None, {"pictures": pictures.numpy()}), explained(pictures), strict=True):
+        for ours, theirs in zip(
+            session.run(None, {"pictures": pictures.float().numpy()}), explained(pictures), strict=True
+        ):
             assert np.abs(ours - theirs.numpy()).max() < 1e-4

@@ -13,7 +13,7 @@ from hemascope.corrupt import corrupt
 from hemascope.data import Cells, save_npz
 from hemascope.errors import InputError
 from hemascope.evaluate import evaluate
-from hemascope.judgement import at_prior, judge_unlabelled, known, prior_shares, restate
+from hemascope.judgement import judge_unlabelled, known
 from hemascope.preparation.square import at_scale
 from hemascope.run import Run
 from hemascope.runtime import answers_of, load_model
@@ -61,27 +61,6 @@ def test_degraded_pictures_differ_from_training(finished: Run, fresh: Cells) -> 
     assert {"background_lightness", "brightness"} & {line["name"] for line in told.facts["drift"]}
     usual = judge_unlabelled(model.trust, answers_of(model, fresh), fresh)
     assert len(usual.facts["drift"]) < len(told.facts["drift"])
-
-
-def test_a_differential_count_restates_probabilities_and_precision(finished: Run, fresh: Cells) -> None:
-    model = load_model(finished.folder)
-    assert model.trust is not None
-    names = model.class_names
-    probabilities = model.predict(np.asarray(fresh.images[:40]))
-    same = restate(
-        model.trust, probabilities, names, dict(zip(names, model.trust.calibration.class_prior, strict=True))
-    )
-    assert np.abs(same - probabilities).max() < 1e-5
-    only = restate(model.trust, probabilities, names, {"monocyte": 1})
-    assert (only.argmax(1) == names.index("monocyte")).all()
-    confusion = np.array([[9, 1], [1, 9]])
-    assert at_prior(confusion, ("a", "b"), {"a": 50, "b": 50}) == {"a": pytest.approx(0.9), "b": pytest.approx(0.9)}
-    rare = at_prior(confusion, ("a", "b"), {"a": 1, "b": 99})
-    assert rare["a"] == pytest.approx(0.009 / (0.009 + 0.099))
-    with pytest.raises(InputError, match="names 'blast'"):
-        prior_shares(names, {"blast": 1})
-    with pytest.raises(InputError, match="a number below 0, or none above it"):
-        prior_shares(names, {"monocyte": 0})
 
 
 def test_the_command_speaks_of_pictures_without_labels(finished: Run, fresh: Cells, tmp_path: Path) -> None:

@@ -158,6 +158,11 @@ def test_the_time_given_ends_a_run(cells: Cells, tiny: Tiny, tmp_path: Path) -> 
     assert any("time given" in note for note in found.notes)
 
 
+def test_a_trained_network_lies_in_memory_as_other_runtimes_have_it(cells: Cells, tiny: Tiny, tmp_path: Path) -> None:
+    found = trained(cells, tiny(channels_last=True), tmp_path)
+    assert all(value.is_contiguous() for value in found.network.state_dict().values())
+
+
 def test_a_loss_that_is_no_number_is_told(cells: Cells, tiny: Tiny, tmp_path: Path) -> None:
     stage = {"name": "whole", "epochs": 3, "learning_rate": 1e30}
     for clip in (0, 1):

@@ -34,7 +34,7 @@ def reasons_to_believe(metrics: Mapping[str, Any], scored_on: str, split: pd.Dat
         *_confidence(scores, metrics.get("baseline") or constant_answer(scores)),
         *_promises(scores),
         *_origin(str(metrics.get("weights") or "")),
-        *_elsewhere(metrics.get("files") or {}),
+        *([] if metrics.get("evaluated") else _elsewhere(metrics.get("files") or {})),
     ]
     order = ("care", "good", "know")
     return sorted(found, key=lambda check: order.index(check["kind"]))

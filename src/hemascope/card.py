@@ -76,16 +76,18 @@ def model_card(
 
     config, metrics, environment: what config.yaml, metrics.json and environment.json hold. split: id, label, split,
     group and pixel_hash of each row that stayed. removed: id, label and verdict of each that went. Parts that are not
-    at hand are left off. metrics["trust"], where it is there: part -> its figures; a key 'sentence' or 'sentences' is
-    told as it stands.
+    at hand are left off. config["refits"]: how the model was fitted again since, in turn. metrics["trust"], where it is
+    there: part -> its figures; a key 'sentence' or 'sentences' is told as it stands.
     """
     data, recipe = config.get("data") or {}, config.get("recipe") or {}
+    refits = config.get("refits") or []
+    title = f"{recipe.get('name', metrics.get('recipe', 'model'))} on {data.get('source', 'cells')}"
     shipped = split is not None and made_from_shipped_pictures(split)
     parts = [
-        f"# {recipe.get('name', metrics.get('recipe', 'model'))} on {data.get('source', 'cells')}",
+        f"# {', fitted again to '.join([title, *(refit['data']['source'] for refit in refits)])}",
         "Research only, not a medical device.",
-        *_uses(metrics, shipped, population),
-        *_data(data, metrics, split, removed, shipped),
+        *_uses(metrics, shipped, population, bool(refits)),
+        *_data(data, metrics, split, removed, shipped, refits),
         *_recipe(metrics, recipe),
         *_scores(metrics),
         *_corruption(metrics),
@@ -116,7 +118,7 @@ def made_from_shipped_pictures(split: pd.DataFrame) -> bool:
     return bool(split["pixel_hash"].isin(known["pixel_hash"]).mean() >= _SHIPPED_SHARE)
 
 
-def _uses(metrics: Mapping[str, Any], shipped: bool, population: str) -> Iterator[str]:
+def _uses(metrics: Mapping[str, Any], shipped: bool, population: str, refitted: bool) -> Iterator[str]:
     names = _main_scores(metrics).get("class_names") or []
     yield "## Intended use"
     yield (
@@ -129,8 +131,10 @@ def _uses(metrics: Mapping[str, Any], shipped: bool, population: str) -> Iterato
         "picture shows: a cell of another kind gets a wrong name."
     )
     if shipped:
-        yield f"This model in particular: {SHIPPED_WORDS}."
-    elif population:
+        yield f"{'The model that it began from' if refitted else 'This model'} in particular: {SHIPPED_WORDS}."
+    if shipped and not refitted:
+        return
+    if population:
         yield f"It knows this population alone: {population.rstrip('.')}. Of any other its scores say nothing."
     else:
         yield (
@@ -145,6 +149,7 @@ def _data(
     split: pd.DataFrame | None,
     removed: pd.DataFrame | None,
     shipped: bool,
+    refits: Sequence[Mapping[str, Any]],
 ) -> Iterator[str]:
     yield "## Data"
     if shipped:
@@ -161,6 +166,9 @@ def _data(
         if metrics.get("grouped")
         else "Patients are unknown, so that one may stand on both sides of the split"
     )
+    for refit in refits:
+        classes = ", ".join(f"{name} {count:,}" for name, count in refit["data"]["classes"].items())
+        lines.append(f"Fitted again to: {refit['data']['source']}, {refit['data']['rows']:,} pictures ({classes})")
     lines += [str(note).rstrip(".") for note in metrics.get("notes") or []]
     yield _bullets(lines)
     if split is not None and len(split):
@@ -181,6 +189,11 @@ def _recipe(metrics: Mapping[str, Any], recipe: Mapping[str, Any]) -> Iterator[s
         ("Augmentation", _listed([str(step["name"]) for step in recipe.get("augmentation") or []])),
     ):
         lines += [f"{title}: {value}"] if value else []
+    if refit := metrics.get("refit"):
+        before = [f"{refit['field']:g} of the field of view"] if refit["field"] != 1 else []
+        before += ["colours matched to those of training"] if refit["colours_matched"] else []
+        lines.append(f"Before the network: {_listed(before) or 'nothing changed'}")
+        lines.append(f"Behind it: a logistic regression on its embedding and answers, penalty {refit['penalty']:g}")
     yield _bullets(lines)
     stages = [stage for stage in metrics.get("stages") or [] if "epochs" in stage]
     if stages:
@@ -199,6 +212,7 @@ def _recipe(metrics: Mapping[str, Any], recipe: Mapping[str, Any]) -> Iterator[s
 def _scores(metrics: Mapping[str, Any]) -> Iterator[str]:
     yield "## Scores"
     named = {"validation (chose the epoch)": metrics.get("validation"), "test": metrics.get("test")}
+    named |= {"cross-validated": metrics.get("cross_validated")}
     named |= dict(metrics.get("files") or {})
     columns = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro-F1", "auc": "AUC"}
     rows = [
@@ -208,6 +222,8 @@ def _scores(metrics: Mapping[str, Any]) -> Iterator[str]:
     ]
     yield _table(["pictures", "n", *columns.values()], rows)
     yield "In brackets: 95 % intervals over pictures, which say nothing about another laboratory."
+    if refit := metrics.get("refit"):
+        yield f"The refit, {refit['sentence']}."
     left_out = {name: (scores.get("left_out") or {}).get("count") for name, scores in named.items() if scores}
     told = [
         f"{count:,} pictures of {name} trained this model and are left out" for name, count in left_out.items() if count
@@ -273,13 +289,20 @@ def _weak_classes(metrics: Mapping[str, Any]) -> Iterator[str]:
 
 def _repeat(config: Mapping[str, Any], environment: Mapping[str, Any] | None) -> Iterator[str]:
     yield "## How to repeat it"
-    if config.get("command"):
-        yield f"```text\n{config['command']}\n```"
+    refits = config.get("refits") or []
+    commands = [made["command"] for made in (config, *refits) if made.get("command")]
+    if commands:
+        yield "\n".join(["```text", *commands, "```"])
     lines = [f"hemascope: {config.get('version', 'unknown')}"]
     lines += [f"Seed: {config['seed']}"] if config.get("seed") is not None else []
     lines += [f"Seed of the split: {config['split_seed']}"] if config.get("split_seed") is not None else []
     fingerprint = (config.get("data") or {}).get("fingerprint")
     lines += [f"Fingerprint of the data: {fingerprint}"] if fingerprint else []
+    lines += [
+        f"Fitted again to {refit['data']['source']}: hemascope {refit['version']}, seed {refit['seed']}, fingerprint "
+        f"{refit['data']['fingerprint']}"
+        for refit in refits
+    ]
     if environment:
         lines.append(f"Python: {environment.get('python')}, on {environment.get('device')}")
         packages = environment.get("packages") or {}
@@ -290,7 +313,7 @@ def _repeat(config: Mapping[str, Any], environment: Mapping[str, Any] | None) ->
 
 
 def _main_scores(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
-    return metrics.get("test") or metrics.get("validation") or {}
+    return metrics.get("test") or metrics.get("validation") or metrics.get("cross_validated") or {}
 
 
 def _facts(found: Any, name: str = "") -> Iterator[str]:

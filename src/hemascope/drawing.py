@@ -14,6 +14,7 @@ from hemascope.clean import mean_pixels
 from hemascope.data import Cells
 from hemascope.recipe import Recipe
 from hemascope.run import Run, recipe_of
+from hemascope.runtime import Model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from hemascope.pipeline import Prepared
 
 PREVIEW_ROWS, PREVIEW_VARIANTS = 8, 6
+MOST_EXPLAINED = 8
+"""So many mistakes are shown with their heat maps."""
 
 
 def preview(prepared: Prepared, recipe: Recipe, path: Path, *, seed: int = 0) -> Path:
@@ -45,11 +48,17 @@ def preview(prepared: Prepared, recipe: Recipe, path: Path, *, seed: int = 0) ->
 
 
 def draw_run(
-    run: Run, prepared: Prepared, scores: Mapping[str, Any], predictions: pd.DataFrame, shown_cells: Cells
+    run: Run,
+    prepared: Prepared,
+    scores: Mapping[str, Any],
+    predictions: pd.DataFrame,
+    shown_cells: Cells,
+    model: Model,
 ) -> None:
     """Draw the figures of a run's report into its folder.
 
     scores, predictions: of the part that was scored last, as `evaluate` gives them; shown_cells: its cells, in order.
+    model: that of the run; there are heat maps where it gives them.
     """
     import pandas as pd
 
@@ -72,18 +81,53 @@ def draw_run(
         history = pd.read_csv(run.history)
         best = {stage["name"]: stage["best_epoch"] for stage in json.loads(run.metrics.read_text())["stages"]}
         figures.training_curves(run.figures / "training_curves.png", history, best)
-    figures.confusion_matrix(
-        run.figures / "confusion_matrix.png", np.array(scores["confusion_matrix"]), list(scores["class_names"])
-    )
-    figures.reliability_diagram(
-        run.figures / "reliability.png", predictions["confidence"].to_numpy(), predictions["correct"].to_numpy()
-    )
     under = json.loads(run.metrics.read_text())["stress"]
     part = under.get("test") or under.get("validation") or {}
     curves = {"clean": (scores.get("trust") or {}).get("reliability") or []}
     curves |= {name: mix["reliability"] for name, mix in part.get("mixes", {}).items() if "reliability" in mix}
     if len(curves) > 1 and curves["clean"]:
         figures.reliability_by_corruption(run.figures / "reliability_by_corruption.png", curves)
+    draw_answers(run.figures, scores, predictions, shown_cells, model)
+
+
+def draw_answers(
+    folder: Path, scores: Mapping[str, Any], predictions: pd.DataFrame, cells: Cells, model: Model
+) -> None:
+    """Draw what a model answered into a folder: confusion, reliability, mistakes, and where it looked.
+
+    scores, predictions: as `evaluate` gives them for the cells, in order. Heat maps are those that the model gives.
+    """
+    figures.confusion_matrix(
+        folder / "confusion_matrix.png", np.array(scores["confusion_matrix"]), list(scores["class_names"])
+    )
+    scored = predictions[~predictions["left_out"]]
+    figures.reliability_diagram(
+        folder / "reliability.png", scored["confidence"].to_numpy(), scored["correct"].to_numpy()
+    )
     mistakes: Sequence[Mapping[str, Any]] = scores["confident_mistakes"]
     rows = np.array([mistake["row"] for mistake in mistakes], np.int64)
-    figures.mistakes(run.figures / "mistakes.png", shown_cells.take(rows).images, mistakes)
+    figures.mistakes(folder / "mistakes.png", cells.take(rows).images, mistakes)
+    if not model.explains:
+        return
+    for name, shown in (("wrong", mistakes[:MOST_EXPLAINED]), ("right", typical_answers(predictions))):
+        if shown:
+            images = np.asarray(cells.images[np.array([one["row"] for one in shown], np.int64)])
+            maps = model.answers(images, heatmap=True).heatmap
+            assert maps is not None
+            figures.heat_maps(folder / f"heat_maps_{name}.png", images, maps, shown)
+
+
+def typical_answers(predictions: pd.DataFrame) -> list[dict[str, Any]]:
+    """A right answer of each class, that of middling confidence, in the order of the classes' columns.
+
+    predictions: as `evaluate` gives them. Each is a dict of row, id, label, predicted and confidence; a class without
+    a right answer has none.
+    """
+    found = []
+    for name in [str(column)[2:] for column in predictions if str(column).startswith("p_")]:
+        right = predictions[predictions["correct"] & ~predictions["left_out"] & (predictions["label"] == name)]
+        if len(right):
+            row = right["confidence"].sort_values(kind="stable").index[len(right) // 2]
+            line = predictions.loc[row, ["id", "label", "predicted", "confidence"]].to_dict()
+            found.append({"row": predictions.index.get_loc(row), **{str(key): value for key, value in line.items()}})
+    return found

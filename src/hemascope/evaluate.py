@@ -94,7 +94,7 @@ def evaluate(
         model = load_model(model).with_views(views)
     trust = model.trust if isinstance(model, Model) else None
     if not isinstance(cells, Cells):
-        cells = load(cells)
+        cells = load(cells, classes=model.class_names)
     source = cells.source or "cells"
     check_labels(cells, source)
     cells = cells.with_classes(model.class_names)

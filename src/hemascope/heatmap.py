@@ -72,6 +72,15 @@ class Explained(nn.Module):
         return Explanation(logits.detach(), embedding.detach(), found.detach())
 
 
+def has_heatmap(network: nn.Module) -> bool:
+    """Whether `Explained` has a map of that network."""
+    try:
+        _source(network)
+    except InputError:
+        return False
+    return True
+
+
 def _source(network: nn.Module) -> _Gradients | _Rollout | _OfViews | _OfMembers:
     if isinstance(network, Views):
         return _OfViews(_source(network.network), network.views)
@@ -160,8 +169,9 @@ class _OfViews(nn.Module):
 
 
 def sum_of_halves(maps: torch.Tensor, back: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    as_is, posed = maps.chunk(2)
-    return as_is + back(posed)
+    # Told in halves, and not by a count of rows, so that a graph of it holds for any.
+    halves = maps.reshape(2, -1, *maps.shape[1:])
+    return halves[0] + back(halves[1])
 
 
 class _OfMembers(nn.Module):

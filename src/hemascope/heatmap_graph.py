@@ -17,19 +17,20 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from hemascope.heatmap import Explained
 
-_BATCH = 5
-"""Pictures in the example: no other side of a tensor may be as long, or the tracer takes the two for one."""
+EXAMPLES = 37
+"""Pictures in the example: no other side may be so long, nor 2, 4 or 8 times, or the tracer takes the two for one."""
 
 aten = torch.ops.aten
 
 
 def traced(explained: Explained, height: int, width: int) -> torch.fx.GraphModule:
-    """The same function without gradients, for pictures uint8 (n, 3, height, width), any n: to be exported or run.
+    """The same function without gradients, to be exported or run.
 
+    It is for pictures float32 (n, 3, height, width), 0 to 255, any n.
     Returns a module that gives (logits, embedding, heatmap) as `explained` does, on the device where the network is.
     """
     device = next(explained.parameters()).device
-    example = torch.zeros(_BATCH, 3, height, width, dtype=torch.uint8, device=device)
+    example = torch.zeros(EXAMPLES, 3, height, width, device=device)
     known: Mapping[Any, Any] = core_aten_decompositions()
     backward = {operation: told for operation, told in known.items() if _is_backward(operation)}
     graph = make_fx(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from hemascope.data import Cells
-from hemascope.errors import InputError
 from hemascope.runtime import Answers, Model
-from hemascope.trust import coverage_table, precision_at, reliability, restated, risk_coverage
+from hemascope.trust import coverage_table, reliability, risk_coverage
 from hemascope.trust.appearance import appearance
 from hemascope.trust.drift import CHANCE, LEAST_ROWS, compare, drift_sentences
 from hemascope.trust.fingerprint import known_rows
@@ -161,36 +160,6 @@ def _scale(trust: Trust, answers: Answers, cells: Cells) -> list[dict[str, Any]]
         f"pictures {USUALLY_FAR:.0%}; --crop cell looks for their scale"
     )
     return [{"name": SCALE, "value": share, "expected": USUALLY_FAR, "effect": None, "p": p, "sentence": told}]
-
-
-def at_prior(confusion: ArrayLike, class_names: Sequence[str], prior: Mapping[str, float]) -> dict[str, float | None]:
-    """The precision of each class where the classes are as frequent as `prior` says, from a confusion matrix."""
-    shares = prior_shares(class_names, prior)
-    return {
-        name: None if np.isnan(value) or not shares[place] else float(value)
-        for place, (name, value) in enumerate(zip(class_names, precision_at(confusion, shares), strict=True))
-    }
-
-
-def restate(
-    trust: Trust, probabilities: NDArray[Any], class_names: Sequence[str], prior: Mapping[str, float]
-) -> NDArray[np.float32]:
-    """Probabilities (n, classes) for pictures among which the classes are as frequent as `prior` says."""
-    shares = prior_shares(class_names, prior)
-    return restated(probabilities, trust.calibration.class_prior, shares).astype(np.float32)
-
-
-def prior_shares(class_names: Sequence[str], prior: Mapping[str, float]) -> NDArray[np.float64]:
-    """The shares (classes,) of a differential count, which may name some classes only; the others have none of it.
-
-    Raises InputError for a class that the model does not know, a negative number, or no number above 0.
-    """
-    if unknown := [name for name in prior if name not in class_names]:
-        raise InputError(f"--prior names '{unknown[0]}', and the model knows {', '.join(class_names)}; name those.")
-    shares = np.array([float(prior.get(name, 0)) for name in class_names])
-    if not (np.isfinite(shares).all() and (shares >= 0).all() and shares.sum() > 0):
-        raise InputError("--prior has a number below 0, or none above it; give a count or a share for each class.")
-    return np.asarray(shares / shares.sum())
 
 
 def _strange(trust: Trust, answers: Answers) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from hemascope.data import NO_GROUPS_NOTE, Cells, load, pixel_hashes
 from hemascope.drawing import draw_run
 from hemascope.errors import InputError
 from hemascope.evaluate import evaluate
+from hemascope.explain.neighbours import FILE, training_cells
 from hemascope.files import replacing, write_json
 from hemascope.processes import leads
 from hemascope.recipe import Recipe, load_recipe
@@ -354,7 +355,10 @@ def score_run(
     with replacing(run.predictions) as temporary:
         shown.predictions.to_parquet(temporary, index=False)
     write_json(run.metrics, metrics)
-    draw_run(run, prepared, shown.scores, shown.predictions, shown_cells)
+    if score_test and not (run.model / FILE).is_file():
+        # The run is one to use.
+        training_cells(model, cells).save(run.model / FILE)
+    draw_run(run, prepared, shown.scores, shown.predictions, shown_cells, model)
     write_report(run.folder)
     write_model_card(run)
     say(f"report: {run.report}")

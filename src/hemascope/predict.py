@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +33,7 @@ def predict(
     crop: int | str | None = None,
     stain: str | None = None,
     views: int = 1,
+    prior: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
     """What a model takes each picture for, in memory; `hemascope.bulk` writes tables of any length.
 
@@ -40,6 +41,8 @@ def predict(
     pictures, folders of pictures, patterns, data files (npz, Parquet, CSV), zip and tar archives, read in that order.
     crop: the side in pixels of the central square to use, of paths, or "cell": the scale of the set is looked for.
     stain: "normalise" brings its colours to those of training. views: over how many poses an answer is averaged.
+    prior: the differential count among these pictures, shares or counts by class, for which probabilities are restated
+    (`Model.expecting`); that of the training pictures when None.
 
     Returns a row for each picture: id, label (the class with the highest probability), confidence (that
     probability), a column of probabilities for each class, outlier_score (the higher the stranger), trust (why not to
@@ -49,13 +52,13 @@ def predict(
     import pandas as pd
 
     asked = asked_for(crop, stain, views)
+    # One thread for each batch, as `answered` says.
+    model = load_model(model, threads=0 if isinstance(inputs, Cells) else 1).with_views(views)
+    model = model if prior is None else model.expecting(prior)
     if isinstance(inputs, Cells):
-        model = load_model(model).with_views(views)
         _, shown = prepared_pictures(model, inputs, asked)
         found = _of_cells(model, replace(inputs, images=shown))
     else:
-        # One thread for each batch, as `answered` says.
-        model = load_model(model, threads=1).with_views(views)
         size = model.image_size
         parts = list(plan([inputs] if isinstance(inputs, (str, Path)) else inputs))
         preparation = prepared_for(model, asked, lambda count: pictures_of(parts, count, size, asked.crop))
@@ -81,7 +84,7 @@ def _of_cells(model: Model, cells: Cells) -> Answered:
     trust = [
         " ".join(reasons)
         for rows, images in cells.batches()
-        for reasons in verdict.why_not(Answers(*(column[rows] for column in answers[:3])), images)
+        for reasons in verdict.why_not(_rows_of(answers, rows), images)
     ]
     good = Answered(cells.ids.tolist(), answers, trust, [""] * len(cells))
     bad = len(cells.unreadable)
@@ -91,6 +94,12 @@ def _of_cells(model: Model, cells: Cells) -> Answered:
         [*good.trust, *[UNREADABLE] * bad],
         [*good.errors, *cells.unreadable.values()],
     )
+
+
+def _rows_of(answers: Answers, rows: slice) -> Answers:
+    excluded = None if answers.excluded is None else answers.excluded[rows]
+    told, strange, seen = (column[rows] for column in answers[:3])
+    return Answers(told, strange, seen, excluded=excluded)
 
 
 def probabilities_for(model: str | Path | Model, cells: Cells) -> NDArray[np.float32]:

@@ -18,6 +18,7 @@ import yaml
 from hemascope.belief import constant_answer, reasons_to_believe
 from hemascope.errors import InputError
 from hemascope.files import write_text
+from hemascope.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +32,8 @@ FIGURES: Mapping[str, str] = {
     "training_curves": "Loss and accuracy, epoch by epoch",
     "confusion_matrix": "What was taken for what",
     "mistakes": "Mistakes, the most confident first",
+    "heat_maps_right": "A right cell of each class",
+    "heat_maps_wrong": "Where it looked when it was wrong",
     "reliability": "Confidence against accuracy",
     "reliability_by_corruption": "Confidence against accuracy, under corruption too",
     "learning_curve": "Would more pictures help?",
@@ -68,7 +71,7 @@ class Picture:
 
 
 def write_report(run: Path) -> Path:
-    """Write `report.html` into a run folder, from what the folder holds and nothing else; returns its path.
+    """Write `report.html` into the folder of a run or of an evaluation, from what it holds; returns its path.
 
     metrics.json is needed; a section whose file or figure is missing is left out. The page opens from disk without a
     network and works without JavaScript. Raises InputError when a file is missing or cannot be read.
@@ -77,6 +80,9 @@ def write_report(run: Path) -> Path:
     metrics = read_json(run / "metrics.json")
     if metrics is None:
         raise InputError(f"{run}: has no metrics.json to report on; give a folder that `hemascope train` has written.")
+    if "accuracy" in metrics:
+        # What `hemascope evaluate` writes: scores alone, of pictures that need not be those of a run.
+        metrics = {"test": metrics, "warnings": metrics.get("warnings"), "evaluated": True}
     scored_on = "test" if metrics.get("test") else "validation"
     scores = metrics.get(scored_on)
     if not isinstance(scores, Mapping) or scores.get("accuracy") is None:
@@ -90,12 +96,12 @@ def write_report(run: Path) -> Path:
     removed = _table(run / "removed.csv", "id", "label", "verdict", "reason")
     kept = None if split is None else len(split)
     lost = None if removed is None else len(removed)
-    data = config.get("data") or {}
+    data = config.get("data") or ({"source": scores.get("source")} if metrics.get("evaluated") else {})
     rows = kept + lost if kept is not None and lost is not None else data.get("rows")
     command = config.get("command") or ""
     context = {
-        "title": f"{recipe.get('name', run.name)} on {data.get('source', 'cells')}",
-        "version": config.get("version", ""),
+        "title": f"{scores.get('model') or recipe.get('name', run.name)} on {data.get('source', 'cells')}",
+        "version": config.get("version") or __version__,
         "config": config,
         "command": command if isinstance(command, str) else shlex.join(map(str, command)),
         "data": data,

@@ -147,6 +147,8 @@ def recipe_of(run: Run) -> Recipe:
     if not run.config.is_file():
         raise InputError(f"{run.folder}: holds no config.yaml, which names the recipe; give the folder of a run.")
     content = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+    if "recipe" not in content:
+        raise InputError(f"{run.config}: names no recipe, as its model was fitted again from a file alone.")
     return recipe_from(content["recipe"], str(run.config))
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,7 +16,7 @@ from hemascope.colour import Colours
 from hemascope.data import Cells, Images
 from hemascope.errors import InputError
 from hemascope.features import feature_set
-from hemascope.models import model_folder
+from hemascope.models import folder_of, model_file, model_folder
 from hemascope.preparation.views import poses
 from hemascope.progress import Progress
 
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 BATCH = 64
 READ = 256
-HEATMAP = "heatmap.onnx"
-"""What gives the heat maps of the model.onnx beside it, where that gives none."""
+HEATMAP = "heatmap"
+"""The output that is empty unless it is asked for."""
+WANTED = "heatmap_wanted"
+"""The input that asks for it: bool, no axes, false where nothing is given."""
 PURPOSE = "Research only, not a medical device."
 
 
@@ -35,13 +37,15 @@ class Answers(NamedTuple):
 
     probabilities: float32 (n, classes), calibrated. outlier_score: float32 (n,), the higher the stranger. embedding:
     float32 (n, d). heatmap: float32 (n, h, w), in [0, 1], where in the picture the answer comes from; None unless it
-    was asked for.
+    was asked for. excluded: float32 (n,), the part of the probability that stood on classes which the differential
+    count has none of; None without one (`Model.expecting`).
     """
 
     probabilities: NDArray[np.float32]
     outlier_score: NDArray[np.float32]
     embedding: NDArray[np.float32]
     heatmap: NDArray[np.float32] | None = None
+    excluded: NDArray[np.float32] | None = None
 
 
 class Model:
@@ -49,8 +53,9 @@ class Model:
 
     class_names: the classes, in the order of the probabilities. image_size: the side of the pictures that trained it;
     pictures of any other size are brought to it within the file. colours: how those pictures are coloured, where the
-    file says it. metadata: all that it says of itself. explains: whether the file gives heat maps. views: over how many
-    poses of a picture an answer is averaged.
+    file says it. metadata: all that it says of itself. explains: whether the file gives heat maps. shares: float64
+    (classes,), the differential count for which it answers; None for that of its training pictures. views: over how
+    many poses of a picture an answer is averaged.
     """
 
     views: int = 1
@@ -67,10 +72,8 @@ class Model:
         self.class_names: tuple[str, ...] = tuple(json.loads(self.metadata["class_names"]))
         self.image_size = int(self.metadata["picture_size"])
         self.colours = Colours.from_json(json.loads(self.metadata["colours"])) if "colours" in self.metadata else None
-        self.explains = any(output.name == "heatmap" for output in self._session.get_outputs())
-        # Maps cost as much again as answers, so that a run keeps what makes them in a file of its own.
-        self.explains |= path.with_name(HEATMAP).is_file()
-        self._heat_session: Any = None
+        self.explains = any(value.name == WANTED for value in self._session.get_overridable_initializers())
+        self.shares: NDArray[np.float64] | None = None
         self._describe = _features_of(self.metadata)
 
     @cached_property
@@ -82,8 +85,28 @@ class Model:
 
     def with_views(self, views: int) -> Model:
         """The same model with answers that are the mean over 1, 2, 4 or 8 poses; heat maps are of the first."""
-        other = copy.copy(self)
+        other = copy(self)
         other.views = views
+        return other
+
+    def expecting(self, prior: Mapping[str, float]) -> Model:
+        """The same model where the classes are as frequent as `prior` says: shares or counts by class.
+
+        Its probabilities are restated by Bayes' rule, and with them whatever is judged by them; outlier scores,
+        embeddings and heat maps stay. A class that is not named is never answered. Raises InputError for a class that
+        the model does not know, and when its file does not say for which shares its probabilities hold.
+        """
+        from hemascope.trust.prior import prior_shares, trained_shares
+
+        shares = prior_shares(self.class_names, prior)
+        if self.trust is None:
+            raise InputError(
+                f"{self.path}: does not say for which shares of the classes its probabilities hold; leave --prior out, "
+                "or export its run again."
+            )
+        trained_shares(self.trust.calibration, self.class_names, shares)
+        other = copy(self)
+        other.shares = shares
         return other
 
     def predict(self, images: Images) -> NDArray[np.float32]:
@@ -97,34 +120,40 @@ class Model:
         """
         if heatmap and not self.explains:
             raise InputError(
-                f"{self.path}: gives no heat maps; hemascope predict --explain makes them for a run of a network where "
-                "torch is installed."
+                f"{self.path}: gives no heat maps; the runs of networks do, but for those that were fitted again or "
+                "cut to 8 bits."
             )
         told = [self._answers(pose, heatmap and not number) for number, pose in enumerate(poses(images, self.views))]
         if len(told) == 1:
             return told[0]
         mean, strange, seen = (np.mean(column, axis=0) for column in zip(*(one[:3] for one in told), strict=True))
-        return Answers(mean, strange, seen, told[0].heatmap)
+        excluded = [one.excluded for one in told if one.excluded is not None]
+        return Answers(mean, strange, seen, told[0].heatmap, np.mean(excluded, axis=0) if excluded else None)
 
     def _answers(self, images: Images, heatmap: bool) -> Answers:
         inputs = images if self._describe is None else self._describe(images)
         # Without pictures, one that is black tells the shapes.
         rows, inputs = len(inputs), inputs if len(inputs) else np.zeros((1, *inputs.shape[1:]), inputs.dtype)
-        answers = self.run(inputs)
-        maps = self._heat(inputs) if heatmap else None
+        answers = self.run(inputs, heatmap)
         told, strange, seen = (column[:rows] for column in answers[:3])
-        return Answers(told, strange, seen, None if maps is None else maps[:rows])
+        heat = None if answers.heatmap is None else answers.heatmap[:rows]
+        excluded = None
+        if self.shares is not None and self.trust is not None:
+            from hemascope.trust.prior import restate
 
-    def run(self, inputs: NDArray[Any]) -> Answers:
-        """The same of what the file itself takes: pictures, or the features of a classical model; one or more."""
-        names = ["probabilities", "outlier_score", "embedding"]
-        return Answers(*(np.concatenate(part) for part in zip(*_parts(self._session, names, inputs), strict=True)))
+            told, excluded = restate(self.trust.calibration, told, self.shares)
+        return Answers(told, strange, seen, heat, excluded)
 
-    def _heat(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
-        if self._heat_session is None:
-            own = any(output.name == "heatmap" for output in self._session.get_outputs())
-            self._heat_session = self._session if own else _session(self.path.with_name(HEATMAP))
-        return np.concatenate([part[0] for part in _parts(self._heat_session, ["heatmap"], inputs)])
+    def run(self, inputs: NDArray[Any], heatmap: bool = False) -> Answers:
+        """What the file itself says of what it takes: pictures, or the features of a classical model; one or more."""
+        names, given = ["probabilities", "outlier_score", "embedding"], {}
+        if heatmap:
+            names, given = [*names, HEATMAP], {WANTED: np.array(True)}
+        entry, parts = self._session.get_inputs()[0].name, []
+        for start in range(0, len(inputs), BATCH):
+            part = np.ascontiguousarray(inputs[start : start + BATCH])
+            parts.append(self._session.run(names, {entry: part, **given}))
+        return Answers(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def _session(path: Path, threads: int = 0) -> Any:
@@ -142,12 +171,6 @@ def _session(path: Path, threads: int = 0) -> Any:
         ) from error
 
 
-def _parts(session: Any, names: list[str], inputs: NDArray[Any]) -> Iterator[list[NDArray[np.float32]]]:
-    entry = session.get_inputs()[0].name
-    for start in range(0, len(inputs), BATCH):
-        yield session.run(names, {entry: np.ascontiguousarray(inputs[start : start + BATCH])})
-
-
 def _features_of(metadata: Mapping[str, str]) -> Callable[[Images], NDArray[np.float32]] | None:
     """What makes the inputs of a classical model out of pictures; None for a network, which takes them as they are."""
     return feature_set(metadata["features"]) if "features" in metadata else None
@@ -161,8 +184,7 @@ def load_model(path: str | Path | Model, threads: int = 0) -> Model:
     """
     if isinstance(path, Model):
         return path
-    path = model_folder(path)
-    file = path / "model" / "model.onnx" if path.is_dir() else path
+    file, path = model_file(path), model_folder(path)
     if not file.is_file():
         found = "the run has no finished model" if path.is_dir() else "there is no such file"
         raise InputError(f"{path}: {found}; give the folder of a finished run or a model.onnx.")
@@ -176,7 +198,9 @@ def answers_of(model: Model, cells: Cells, doing: str = "predicting") -> Answers
         for _, images in cells.batches(READ):
             parts.append(model.answers(images))
             progress.advance(len(images))
-    return Answers(*(np.concatenate(column) for column in zip(*(part[:3] for part in parts), strict=True)))
+    columns = list(zip(*parts, strict=True))
+    told, strange, seen = (np.concatenate(column) for column in columns[:3])
+    return Answers(told, strange, seen, excluded=None if model.shares is None else np.concatenate(columns[4]))
 
 
 def training_hashes(path: str | Path | Model) -> frozenset[int] | None:
@@ -184,8 +208,7 @@ def training_hashes(path: str | Path | Model) -> frozenset[int] | None:
 
     Those are the rows that trained it, that stopped and selected it, and that its confidence is fitted on.
     """
-    folder = path.path.parent.parent if isinstance(path, Model) else model_folder(path)
-    table = (folder if folder.is_dir() else folder.parent.parent) / "split.csv"
+    table = folder_of(path.path if isinstance(path, Model) else model_file(path)) / "split.csv"
     if not table.is_file():
         return None
     import pandas as pd

@@ -126,7 +126,7 @@ def stress(
             notes += [note] if note else []
         model = load_model(model)
     if not isinstance(cells, Cells):
-        cells = load(cells)
+        cells = load(cells, classes=model.class_names)
     source = cells.source or "cells"
     check_labels(cells, source)
     cells = cells.with_classes(model.class_names)

@@ -122,10 +122,11 @@ def with_head(model: onnx.ModelProto, own: float, weights: ArrayLike, bias: Arra
     weight = np.asarray(weights, np.float32)
     classes, known = weight.shape[1], graph.output[0].type.tensor_type.shape.dim[1].dim_value
     nodes = Nodes(f"head_{before}")
-    share = nodes.add("Max", before, np.float32(least))
+    share = before
     if classes > known:
-        ends = np.array([0, 0, 0, classes - known], np.int64)
-        share = nodes.add("Pad", share, ends, np.float32(least))
+        # Zeros for the classes that it does not know; a product is what every runtime has.
+        share = nodes.add("MatMul", before, np.eye(known, classes, dtype=np.float32))
+    share = nodes.add("Max", share, np.float32(least))
     told = nodes.add("Mul", nodes.add("Log", share), np.float32(own))
     seen = nodes.add("Add", nodes.add("MatMul", "embedding", weight), np.asarray(bias, np.float32))
     nodes.end(nodes.add("Softmax", nodes.add("Add", told, seen), axis=1), "probabilities")

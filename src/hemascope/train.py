@@ -232,7 +232,9 @@ def train_network(
     network.image_size = recipe.image_size
     if isinstance(network.head, NeighbourVote):
         network.head.remember(*_embedded(network, source, training.labels, fabric.device))
-    return Trained(network.cpu().eval(), cells.class_names, weights, log.history, log.stages, log.notes)
+    # Channels together in memory leave their trace in an exported graph, which no other runtime then rebuilds.
+    network = network.cpu().to(memory_format=torch.contiguous_format).eval()
+    return Trained(network, cells.class_names, weights, log.history, log.stages, log.notes)
 
 
 def _selection(recipe: Recipe, log: _Log, say: Say) -> str:

@@ -78,12 +78,14 @@ def test_a_cluster_makes_the_same_table_though_a_worker_is_killed(
     monkeypatch.chdir(tmp_path)
     listed = Path("list.csv")
     listed.write_text("path\n" + "".join(f"{file}\n" for file in sorted(pool.iterdir())) * 15)
-    predict_to_table([listed], tmp_path / "local.csv", part_rows=15)
+    # For another differential count, which the workers must be told, too.
+    prior = {"neutrophil": 60.0, "lymphocyte": 30.0, "monocyte": 10.0}
+    predict_to_table([listed], tmp_path / "local.csv", part_rows=15, prior=prior)
     met: list[list[int]] = []
     out = tmp_path / "cluster.csv"
     killer = threading.Thread(target=lambda: met.append(kill_one(parts_folder(out))))
     killer.start()
-    found = predict_to_table([listed], out, part_rows=15, engine="ray", workers=2)
+    found = predict_to_table([listed], out, part_rows=15, engine="ray", workers=2, prior=prior)
     killer.join()
     assert met[0]
     assert (found.rows, found.unreadable) == (15 * PARTS, 15)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hemascope.data import CLASS_NAMES, class_of
-from hemascope.data.classes import SYNONYMS, label_table, nearest
+from hemascope.data.classes import SYNONYMS, label_table, nearest, new_classes, with_eight
 from hemascope.errors import InputError
 
 
@@ -122,3 +122,48 @@ def test_a_number_outside_is_refused(label: str) -> None:
 def test_nearest_ignores_case_and_gives_up_when_nothing_is_near() -> None:
     assert nearest("PATIENT", ["patient_id", "slide"]) == "patient_id"
     assert nearest("qqq", ["patient_id", "slide"]) is None
+
+
+NINE = (*CLASS_NAMES, "blast")
+
+
+def test_a_further_class_is_known_by_its_name_alone() -> None:
+    names = ["Blasts", "platelet", "SNE"]
+    assert label_table(names, None, "x", NINE) == {"Blasts": 8, "platelet": 7, "SNE": 6}
+    assert label_table(["myeloblast", "3"], {"myeloblast": "blast", "3": "blast"}, "x", NINE) == {
+        "myeloblast": 8,
+        "3": 8,
+    }
+    with pytest.raises(InputError, match=r"not the name of one of the eight cells.* --new-class blast\.$"):
+        label_table(["blast"], None, "x")
+
+
+def test_a_spelling_mistake_is_no_further_class() -> None:
+    with pytest.raises(InputError, match=r"the nearest is lymphocyte: .* --map lymphocite=lymphocyte"):
+        label_table(["lymphocite"], None, "x", NINE)
+    with pytest.raises(InputError, match="one of the 9 classes; the nearest is blast"):
+        label_table(["blasst"], None, "x", NINE)
+    with pytest.raises(InputError, match="'blsat' is not one of the 9 classes; did you mean blast"):
+        label_table(["A"], {"A": "blsat"}, "x", NINE)
+
+
+def test_what_one_of_the_eight_covers_may_become_a_class_of_its_own() -> None:
+    classes = with_eight(("platelet", "promyelocyte"))
+    assert classes == (*CLASS_NAMES, "promyelocyte")
+    assert label_table(["promyelocytes", "myelocyte"], None, "x", classes) == {"promyelocytes": 8, "myelocyte": 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("Lymphocytes", "is the class lymphocyte, which is known already"),
+        ("Blast", "is the class blast, which is known already"),
+        (" ", "is no name; give one with letters in it"),
+        ("12", "is no name"),
+        ("a\nb", "is no name"),
+    ],
+)
+def test_a_new_class_needs_a_name_that_is_new(name: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        new_classes([name], NINE)
+    assert new_classes([" promonocyte", "smudge cell"], NINE) == ("promonocyte", "smudge cell")

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from hemascope.data import CLASS_NAMES, Cells, concatenate, load, pixel_hashes
+from hemascope.data import CLASS_NAMES, Cells, concatenate, load, pixel_hashes, save_npz
 from hemascope.errors import InputError
 
 
@@ -109,3 +111,29 @@ def test_reading_imports_nothing_heavy(tmp_path: Path) -> None:
         [sys.executable, "-c", program, str(tmp_path / "a.npz")], capture_output=True, text=True, check=True
     )
     assert ran.stdout.strip() == "[]"
+
+
+def test_every_reader_takes_further_classes(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+    cells = Cells(images, np.array([8, 4, 8]), (*CLASS_NAMES, "blast"), np.array(["a", "b", "c"]))
+    save_npz(cells, tmp_path / "cells.npz")
+    lines, rows = ["path,label"], []
+    for row, (name, image) in enumerate(zip(("Blast", "lymphocyte", "Blast"), images, strict=True)):
+        path = tmp_path / "folder" / name / f"{row}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+        lines.append(f"{path.relative_to(tmp_path)},{name}")
+        rows.append({"image": {"bytes": path.read_bytes(), "path": None}, "label": name})
+    (tmp_path / "cells.csv").write_text("\n".join(lines))
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "cells.parquet")
+    for name in ("cells.npz", "folder", "cells.csv", "cells.parquet"):
+        with pytest.raises(InputError, match=r"--new-class [Bb]last\.$"):
+            load(tmp_path / name)
+        found = load(tmp_path / name, size=None, classes=["blast", "lymphocyte"])
+        assert found.class_names == cells.class_names
+        assert sorted(found.labels.tolist()) == [4, 8, 8]
+    # Numbers without names are in the order of the eight, and what further ones mean has to be said.
+    np.savez(tmp_path / "numbers.npz", images=images, labels=np.array([0, 8, 8]))
+    with pytest.raises(InputError, match="labels run from 0 to 7"):
+        load(tmp_path / "numbers.npz", size=None, classes=["blast"])
+    assert load(tmp_path / "numbers.npz", size=None, classes=["blast"], class_map={"8": "blast"}).labels[1] == 8

@@ -1,14 +1,22 @@
 # mypy: disable-error-code="arg-type"
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
+from hemascope.data import Cells
 from hemascope.errors import InputError
 from hemascope.explain import known_cells, load_known_cells, nearest_training_cells
+from hemascope.explain.neighbours import FILE, distance, reference_rows
+from hemascope.models import model_folder
+from hemascope.resize import resize
+from hemascope.run import Run
+from hemascope.runtime import load_model
 
 RNG = np.random.default_rng(0)
 KNOWN = RNG.normal(size=(300, 16)).astype(np.float32)
@@ -42,7 +50,7 @@ def test_the_table_travels_in_half_precision_and_finds_the_same(tmp_path: Path) 
 def test_what_they_are_is_told_in_words() -> None:
     table = known_cells(KNOWN, LABELS, IDS, NAMES)
     told = table.sentence(np.array([1, 1, 0]), np.float32([0.987, 0.9, 0.8]))
-    assert told == "The 3 nearest training cells are 2 monocyte, 1 basophil; the nearest has cosine 0.99."
+    assert told == "The 3 nearest training cells are 2 monocyte, 1 basophil; the distance of the nearest is 0.013."
 
 
 def test_bad_input_is_told_in_a_sentence(tmp_path: Path) -> None:
@@ -58,3 +66,48 @@ def test_bad_input_is_told_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "bad.npz").write_bytes(b"no archive")
     with pytest.raises(InputError, match="is no table of training cells"):
         load_known_cells(tmp_path / "bad.npz")
+
+
+def test_as_many_cells_of_each_class_stand_for_all() -> None:
+    labels = np.repeat([0, 1, 3], [500, 40, 900])
+    rows = reference_rows(labels, 240, seed=3)
+    assert np.bincount(labels[rows]).tolist() == [100, 40, 0, 100]
+    assert (np.diff(rows) > 0).all()
+    assert np.array_equal(rows, reference_rows(labels, 240, seed=3))
+    assert not np.array_equal(rows, reference_rows(labels, 240, seed=4))
+    assert reference_rows(labels, 5000).tolist() == list(range(1440))
+    assert len(reference_rows(labels[:0])) == 0
+
+
+def test_a_run_keeps_small_pictures_of_its_training_rows_alone(finished: Run, dirty: Cells) -> None:
+    table = load_known_cells(finished.model / FILE)
+    split = pd.read_csv(finished.split, keep_default_na=False)
+    trained = split.loc[split["split"] == "train", "id"].tolist()
+    assert table.ids.tolist() == trained
+    assert table.thumbnails is not None
+    assert table.thumbnails.shape == (len(trained), 48, 48, 3)
+    place = {name: row for row, name in enumerate(dirty.ids.tolist())}
+    rows = np.array([place[name] for name in trained[:8]])
+    images = np.asarray(dirty.images[rows])
+    assert np.array_equal(table.thumbnails[:8], resize(images, 48))
+    assert [table.class_names[label] for label in table.labels[:8]] == [
+        dirty.class_names[label] for label in dirty.labels[rows]
+    ]
+    # Each is the nearest of itself, to the model that answers.
+    found = table.nearest(load_model(finished.folder).answers(images).embedding, 5)
+    assert found.rows[:, 0].tolist() == list(range(8))
+    assert [distance(cosine) for cosine in found.cosine[:, 0]] == pytest.approx([0] * 8, abs=2e-3)
+    with np.load(finished.model / FILE, allow_pickle=False) as raw:
+        assert {raw[name].dtype.kind for name in raw.files} == {"f", "i", "U", "u"}
+
+
+def test_small_pictures_come_back_and_must_fit(tmp_path: Path) -> None:
+    pictures = RNG.integers(0, 256, (300, 48, 48, 3)).astype(np.uint8)
+    replace(known_cells(KNOWN, LABELS, IDS, NAMES), thumbnails=pictures).save(tmp_path / FILE)
+    assert np.array_equal(load_known_cells(tmp_path / FILE).thumbnails, pictures)
+    with pytest.raises(InputError, match="one of 48 x 48 pixels for each, or none"):
+        replace(known_cells(KNOWN, LABELS, IDS, NAMES), thumbnails=pictures[:7])
+
+
+def test_the_shipped_model_keeps_no_pictures() -> None:
+    assert not list(model_folder("small").parent.rglob(FILE))

@@ -119,6 +119,9 @@ STEPS: dict[str, Callable[[list[torch.Tensor], list[torch.Tensor], Mapping[str, 
     "sum": lambda i, w, s: i[0].sum(s["axes"], s["keep"]),
     "logsumexp": lambda i, w, s: i[0].logsumexp(s["axes"], s["keep"]),
     "maximum_of": lambda i, w, s: i[0].amax(s["axes"], s["keep"]),
+    "take": lambda i, w, s: i[0].index_select(s["axis"], torch.tensor(s["places"])),
+    "look_up": lambda i, w, s: i[1][i[0].long()],
+    "truncate": lambda i, w, s: i[0].trunc(),
     "clip": lambda i, w, s: i[0].clamp(s["low"], s["high"]),
     "ramp": lambda i, w, s: (i[0] * s["slope"] + s["offset"]).clamp(0, 1),
     "hard_swish": lambda i, w, s: functional.hardswish(i[0]),
@@ -191,6 +194,7 @@ GRAPHS = {
     "transposed": one("Transpose", perm=[0, 1, 3, 2]),
     "reshaped": one("Reshape", axes(0, 2, -1, SIDE)),
     "another axis": one("Unsqueeze", axes(1)),
+    "rows by their places": one("Gather", axes(0, 0, 3, 2, -1), axis=2),
 }  # fmt: skip
 
 
@@ -212,6 +216,14 @@ ORDERS = graph_of(
 )
 """Values that are kept in different orders of their axes meet in it."""
 
+LOOKED_UP = graph_of(
+    helper.make_node("Cast", ["x"], ["whole"], to=TensorProto.INT32),
+    helper.make_node("Abs", ["whole"], ["level"]),
+    helper.make_node("Gather", ["table", "level"], [END], axis=0),
+    table=numbers(64),
+)
+"""Numbers, some below zero, become whole and then others by a table."""
+
 IMAGES = np.random.default_rng(1).integers(0, 256, (4, SIDE, SIDE, 3), np.uint8)
 
 
@@ -228,8 +240,9 @@ def test_an_operator_becomes_steps_that_give_the_same(name: str) -> None:
     check(GRAPHS[name])
 
 
-def test_values_in_different_orders_meet() -> None:
-    check(ORDERS)
+@pytest.mark.parametrize("model", [ORDERS, LOOKED_UP])
+def test_values_in_different_orders_meet_and_are_looked_up(model: onnx.ModelProto) -> None:
+    check(model)
 
 
 def read_answers(path: Path, plan: Plan, images: np.ndarray) -> np.ndarray:
@@ -240,7 +253,7 @@ def test_keras_gives_the_same_for_every_operator(tmp_path: Path) -> None:
     """All graphs in one process, as TensorFlow takes seconds to begin."""
     if not (python := os.environ.get("HEMASCOPE_KERAS_PYTHON")):
         pytest.skip("HEMASCOPE_KERAS_PYTHON names no Python of an environment with TensorFlow 2.17 and Keras 3.4")
-    graphs = [*GRAPHS.values(), ORDERS]
+    graphs = [*GRAPHS.values(), ORDERS, LOOKED_UP]
     for number, graph in enumerate(graphs):
         plan = plan_of(specialise(graph, SIDE))
         (tmp_path / str(number)).mkdir()
@@ -270,6 +283,8 @@ def test_resizing_to_the_size_that_is_there_takes_no_step() -> None:
         (one("LayerNormalization", numbers(SIDE), axis=-1), "has the operators LayerNormalization, which cannot be"),
         (one("Conv", numbers(5, CHANNELS, 3, 3), auto_pad="SAME_UPPER"), "Conv that is not over the two axes"),
         (one("Slice", axes(1), axes(3), axes(0)), "Slice that leaves out pictures"),
+        (one("Gather", axes(1), axis=0), "Gather that takes out single values or pictures"),
+        (one("Cast", to=TensorProto.DOUBLE), "Cast to another kind of number"),
         (graph_of(helper.make_node("MatMul", ["x", "x"], ["y"]), helper.make_node("Conv", ["x", "y"], [END])),
          "Conv whose input 2 is computed from the pictures"),
     ],

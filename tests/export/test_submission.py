@@ -11,11 +11,14 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from hemascope.colour import ColourMatch
 from hemascope.data import Cells
 from hemascope.errors import InputError
 from hemascope.export import export_submission, submission
 from hemascope.export.source import Precision, open_source
+from hemascope.front import Front, with_front
 from hemascope.run import Run
+from hemascope.tail import with_head
 
 KERAS = "HEMASCOPE_KERAS_PYTHON"
 """Names the Python of an environment with TensorFlow 2.17, Keras 3.4 and NumPy."""
@@ -98,6 +101,24 @@ def keras() -> str:
     if not (python := os.environ.get(KERAS)):
         pytest.skip(f"{KERAS} names no Python of an environment with TensorFlow 2.17 and Keras 3.4")
     return python
+
+
+def test_keras_takes_a_refitted_run_with_colours_field_and_a_new_class(
+    finished: Run, keras: str, tmp_path: Path
+) -> None:
+    model = with_front(
+        onnx.load(finished.model / "model.onnx"), Front(32, 1.25, ColourMatch((0.8, 1.2, 1), (0.1, 0, 0)))
+    )
+    width = open_source(finished.folder).model.answers(np.zeros((1, 32, 32, 3), np.uint8)).embedding.shape[1]
+    model = with_head(model, 0.9, np.random.default_rng(0).normal(0, 0.1, (width, 9)), np.zeros(9), 1e-6)
+    stated = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(
+        model, stated | {"class_names": json.dumps([*json.loads(stated["class_names"]), "blast"])}
+    )
+    onnx.save(model, tmp_path / "model.onnx")
+    facts = export_submission(tmp_path / "model.onnx", tmp_path / "submission.zip", "keras", python=keras)
+    assert facts["class_names"][-1] == "blast"
+    assert facts["differences"]["model.onnx"]["labels"] == 0
 
 
 @pytest.mark.parametrize("run", ["small", "finished"])

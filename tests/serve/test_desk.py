@@ -13,7 +13,7 @@ from hemascope.audit.apply import cleaned
 from hemascope.audit.findings import Audit
 from hemascope.data import pixel_hashes
 from hemascope.errors import InputError
-from hemascope.serve.desk import Decision, Desk, SpotDesk, draw_spot_check, items_of, read_findings
+from hemascope.serve.desk import Decision, Desk, SpotDesk, items_of, read_findings, rows_to_check
 from hemascope.synthetic import draw_cells
 
 
@@ -116,8 +116,8 @@ def test_what_cannot_be_saved_does_not_count(tmp_path: Path, monkeypatch: pytest
 
 def test_a_spot_check_counts_who_agrees_with_the_exact_interval(tmp_path: Path) -> None:
     cells = draw_cells(120, seed=1, size=32, dirty=True)
-    rows = draw_spot_check(cells, 20, seed=4)
-    assert rows == draw_spot_check(cells, 20, seed=4)
+    rows = rows_to_check(cells, 20, seed=4)
+    assert rows == rows_to_check(cells, 20, seed=4)
     assert len(set(pixel_hashes(cells)[rows].tolist())) == len(rows) == 20
     labels = [cells.class_names[label] for label in cells.labels[rows]]
     spot = SpotDesk(tmp_path / "spot.csv", cells, rows, labels)

@@ -22,7 +22,7 @@ from hemascope.audit import read_decisions
 from hemascope.data import Images
 from hemascope.runtime import Answers, load_model
 from hemascope.serve.api import make_app
-from hemascope.serve.desk import Desk, SpotDesk, draw_spot_check, items_of
+from hemascope.serve.desk import Desk, SpotDesk, items_of, rows_to_check
 from hemascope.serve.limits import Limits
 from hemascope.serve.review import make_review
 from hemascope.serve.running import address_of, listening
@@ -238,7 +238,7 @@ def test_a_token_is_asked_for(page: Page, folder: Path) -> None:
 def test_findings_and_a_spot_check_are_decided_by_keys(page: Page, tmp_path: Path) -> None:
     cells = draw_cells(160, seed=6, size=32, dirty=True)
     items = items_of(cells, audit(cells).findings)
-    rows = draw_spot_check(cells, 5, seed=0)
+    rows = rows_to_check(cells, 5, seed=0)
     labels = [cells.class_names[label] for label in cells.labels[rows]]
     desk = Desk(tmp_path / "decisions.csv", cells.class_names)
     spot = SpotDesk(tmp_path / "spot.csv", cells, rows, labels)

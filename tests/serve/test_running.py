@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from http.client import HTTPConnection
 from io import BytesIO
 from pathlib import Path
@@ -24,22 +22,8 @@ from PIL import Image
 from hemascope import audit
 from hemascope.data import load
 from hemascope.errors import InputError
-from hemascope.serve.running import address_of, exposure, listening
+from hemascope.serve.running import address_of, exposure, listening, service
 from hemascope.synthetic import draw_cells
-
-
-@contextmanager
-def served(*words: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """The process and its port."""
-    command = [sys.executable, "-m", "hemascope", "serve", "small", "--port", "0", *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            found = re.search(r":(\d+)/", process.stdout.readline())
-            assert found is not None
-            yield process, int(found[1])
-        finally:
-            process.kill()
 
 
 def a_picture() -> bytes:
@@ -57,7 +41,7 @@ def ask(port: int, content: bytes) -> tuple[int, bytes]:
 
 def test_a_signal_loses_nothing_that_was_accepted() -> None:
     content = a_picture()
-    with served() as (process, port):
+    with service("serve", "small") as (process, port):
         # A request whose body is still on its way when the signal comes has been accepted all the same.
         slow = socket.create_connection(("127.0.0.1", port), timeout=30)
         head = (
@@ -105,6 +89,14 @@ def test_only_what_others_reach_is_warned_of() -> None:
     assert "--token" not in guarded
 
 
+def test_a_service_that_does_not_start_says_why() -> None:
+    with (
+        pytest.raises(InputError, match=r"did not start: hemascope: .*there is no such file"),
+        service("serve", "none"),
+    ):
+        pass
+
+
 def test_the_command_refuses_what_makes_no_sense() -> None:
     environment = {**os.environ, "HEMASCOPE_TOKEN": " "}
     command = [sys.executable, "-m", "hemascope", "serve", "small", "--port", "0"]
@@ -118,12 +110,8 @@ def test_review_opens_on_what_an_audit_wrote(tmp_path: Path) -> None:
     np.savez(tmp_path / "cells.npz", images=np.asarray(cells.images), labels=cells.labels)
     audit(load(tmp_path / "cells.npz")).write(tmp_path / "findings")
     places = [f"{tmp_path}/findings", f"{tmp_path}/cells.npz", "--decisions", f"{tmp_path}/mine.csv"]
-    command = [sys.executable, "-m", "hemascope", "review", *places, "--port", "0", "--sample", "5"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        found = re.search(r":(\d+)/", process.stdout.readline())
-        assert found is not None
-        with closing(HTTPConnection("127.0.0.1", int(found[1]), timeout=30)) as connection:
+    with service("review", *places, "--sample", "5") as (process, port):
+        with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
             connection.request("GET", "/v1/review")
             told = json.loads(connection.getresponse().read())
         process.send_signal(signal.SIGTERM)

@@ -54,6 +54,7 @@ def out_of_sample_probabilities(
     Raises InputError when fewer than two classes have 10 labelled pictures.
     """
     from scipy.linalg import solve
+    from scipy.special import softmax
 
     labels = np.where(judged_rows(labels, classes), labels, UNKNOWN_LABEL)
     learn = (labels != UNKNOWN_LABEL) & (True if learn is None else learn)
@@ -90,8 +91,9 @@ def out_of_sample_probabilities(
             scores[:, rows] = (seen @ together).reshape(len(rows), len(_RIDGES), -1).swapaxes(0, 1) + prior
     errors = [float(((scores[at, learn] - targets[learn]) ** 2).mean()) for at in range(len(_RIDGES))]
     best = scores[int(np.argmin(errors))]
+    sharpened = best.astype(np.float64) * _temperature(best[learn], targets[learn].argmax(axis=1))
     probabilities = np.zeros((len(labels), classes))
-    probabilities[:, present] = _softmax(best * _temperature(best[learn], targets[learn].argmax(axis=1)))
+    probabilities[:, present] = softmax(sharpened, axis=1)
     return probabilities
 
 
@@ -218,25 +220,21 @@ def deal_folds(labels: Labels, groups: NDArray[Any], generator: np.random.Genera
     return dealt[group.reshape(-1)]
 
 
-def _softmax(scores: NDArray[Any]) -> Probabilities:
-    raised = np.exp(np.asarray(scores, np.float64) - scores.max(axis=1, keepdims=True))
-    return np.asarray(raised / raised.sum(axis=1, keepdims=True))
-
-
 def _temperature(scores: Floats, labels: Labels) -> float:
     """The factor on the scores under which the labels are likeliest, if some of them are drawn by lot.
 
     Fewer than half: were all by lot, any factor would do, and scores that say nothing would look sure.
     """
     from scipy.optimize import minimize
+    from scipy.special import softmax
 
     step = -(-len(scores) // _FIT_ROWS)
-    scores, labels = scores[::step], labels[::step]
+    scores, labels = scores[::step].astype(np.float64), labels[::step]
     rows = np.arange(len(labels))
 
     def surprise(parameters: NDArray[np.float64]) -> float:
         by_lot = 0.5 / (1 + np.exp(-parameters[1]))
-        right = _softmax(scores * np.exp(parameters[0]))[rows, labels]
+        right = softmax(scores * np.exp(parameters[0]), axis=1)[rows, labels]
         return -float(np.log((1 - by_lot) * right + by_lot / scores.shape[1] + 1e-12).mean())
 
     return float(np.exp(minimize(surprise, [2.0, -3.0], method="Nelder-Mead").x[0]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -20,6 +20,7 @@ from hemascope.preparation.asked import asked_for
 from hemascope.preparation.fitting import prepared_for
 from hemascope.progress import Progress
 from hemascope.runtime import load_model
+from hemascope.trust.prior import prior_in_words
 from hemascope.version import __version__
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def predict_to_table(
     engine: str = "local",
     workers: int | None = None,
     part_rows: int = PART_ROWS,
+    prior: Mapping[str, float] | None = None,
 ) -> Summary:
     """Name the cell on each of any number of pictures; memory does not grow with them.
 
@@ -81,7 +83,8 @@ def predict_to_table(
     in pixels of the central square to use, or "cell": the scale of the set is looked for. stain: "normalise" brings its
     colours to those of training. views: over how many poses of a picture an answer is averaged. resume: go on with what
     stands in `OUT.parts`. embedding: whether the table gets the numbers that describe a picture. engine: "ray" spreads
-    the parts over a Ray cluster. workers: how many batches are worked on at a time, None for one a core.
+    the parts over a Ray cluster. workers: how many batches are worked on at a time, None for one a core. prior: as for
+    `hemascope.predict`.
 
     The table has a row for each picture in the order of the inputs: id, label (the most probable class), confidence
     (its probability), a column of probabilities for each class, outlier_score, trust (why not to; empty means to),
@@ -95,9 +98,12 @@ def predict_to_table(
     check_new(out, resume)
     # One thread for each batch, as `answered` says.
     loaded = load_model(model, threads=1).with_views(asked.views)
+    options = {**asked.as_json(), "embedding": embedding, "part rows": part_rows}
+    if prior is not None:
+        loaded = loaded.expecting(prior)
+        options["prior"] = prior_in_words(loaded.class_names, prior, digits=12)
     some = Sampler()
     found = survey(some.passing(plan(names, part_rows)))
-    options = {**asked.as_json(), "embedding": embedding, "part rows": part_rows}
     print_of_model = sha256(loaded.path.read_bytes()).hexdigest()
     journal = Journal(out, Job(found.pictures, found.fingerprint, print_of_model, options, __version__))
     with journal.opened():
@@ -112,7 +118,7 @@ def predict_to_table(
             if engine == "ray":
                 from hemascope.bulk.on_ray import run_on_ray
 
-                run_on_ray(loaded, preparation, embedding, journal, parts, progress.advance, workers)
+                run_on_ray(loaded, preparation, embedding, journal, parts, progress.advance, workers, prior)
             else:
                 _run_here(Namer(loaded, preparation), embedding, journal, parts, progress.advance, workers)
         if parts.met != found:

@@ -10,7 +10,7 @@ import logging
 import os
 import pickle
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -33,11 +33,20 @@ _STORE_BYTES = 200 * 2**20
 class PartWorker:
     """What runs in a process of the cluster: a batch of one pickled part and its path in; its number of rows out."""
 
-    def __init__(self, folder: str, model: str, views: int, preparation: Preparation, embedding: bool) -> None:
+    def __init__(
+        self,
+        folder: str,
+        model: str,
+        views: int,
+        preparation: Preparation,
+        embedding: bool,
+        prior: dict[str, float] | None,
+    ) -> None:
         # Where the inputs' names count from.
         os.chdir(folder)
         loaded = load_model(model, threads=1).with_views(views)
-        self.namer, self.embedding = Namer(loaded, preparation), embedding
+        self.namer = Namer(loaded if prior is None else loaded.expecting(prior), preparation)
+        self.embedding = embedding
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         counts = []
@@ -58,6 +67,7 @@ def run_on_ray(
     parts: Iterable[Part],
     advance: Callable[[int], None],
     workers: int | None,
+    prior: Mapping[str, float] | None = None,
 ) -> None:
     """Do the parts. workers: how many processes, each with a core; None for all cores of the cluster.
 
@@ -72,7 +82,14 @@ def run_on_ray(
             data = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
                 PartWorker,
                 batch_size=1,
-                fn_constructor_args=(str(Path.cwd()), str(model.path.resolve()), model.views, preparation, embedding),
+                fn_constructor_args=(
+                    str(Path.cwd()),
+                    str(model.path.resolve()),
+                    model.views,
+                    preparation,
+                    embedding,
+                    None if prior is None else dict(prior),
+                ),
                 compute=ray.data.ActorPoolStrategy(size=min(count, len(rows))),
                 num_cpus=1,
             )

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hemascope.cli.options import ClassMap, Crop, Data, GroupBy, load_cells
+from hemascope.cli.options import ClassMap, Crop, Data, GroupBy, complete_models, load_cells
 from hemascope.errors import InputError
 
 
@@ -26,7 +26,10 @@ def audit(
         Path | None, typer.Option(help="A CSV of pixel_hash, decision (keep, drop, relabel) and label, for --apply.")
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(help="A run to judge labels by; pictures that made it are not judged.")
+        Path | None,
+        typer.Option(
+            help="A run to judge labels by; pictures that made it are not judged.", autocompletion=complete_models
+        ),
     ] = None,
     outlier: Annotated[
         list[str] | None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hemascope.cli.options import ClassMap, Crop, GroupBy, load_cells
+from hemascope.cli.options import ClassMap, Crop, GroupBy, complete_models, load_cells
 from hemascope.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,7 +38,12 @@ class Runtime(StrEnum):
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="A run folder, its model.onnx, or the name of a model of the package.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="A run folder, its model.onnx, or the name of a model of the package.", autocompletion=complete_models
+        ),
+    ],
     format: Annotated[Format, typer.Option(help="One ONNX file, or the zip of a submission.")] = Format.ONNX,  # noqa: A002
     precision: Annotated[Bits, typer.Option(help="How each weight is kept; int8 needs --data.")] = Bits.FLOAT32,
     runtime: Annotated[Runtime, typer.Option(help="What carries the network of a submission.")] = Runtime.ONNX,
@@ -52,6 +57,9 @@ def export(
     most_loss: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="The largest loss in accuracy that int8 may bring.")
     ] = 0.005,
+    heatmap: Annotated[
+        bool, typer.Option(help="Whether the file can draw heat maps, where the run can; they cost nothing unasked.")
+    ] = True,
     python: Annotated[
         Path | None, typer.Option(help="The Python that a submission is proved with; this one if not told.")
     ] = None,
@@ -63,6 +71,7 @@ def export(
     from hemascope.export.file import export_file
     from hemascope.export.source import beside, check_new
     from hemascope.export.submission import export_submission
+    from hemascope.runtime import load_model
 
     submission = format is Format.SUBMISSION
     if out is None:
@@ -71,12 +80,12 @@ def export(
     check_new(out, ".zip" if submission else ".onnx")
     if not submission and (runtime is not Runtime.ONNX or python is not None):
         raise InputError("--runtime and --python belong to a submission; add --format submission, or leave them out.")
-    cells = None if data is None else load_cells(data, class_map, group_by, crop)
+    cells = None if data is None else load_cells(data, class_map, group_by, crop, load_model(run).class_names)
     bits: Precision = precision.value
     if submission:
         facts = export_submission(run, out, runtime.value, precision=bits, python=python, data=cells)
     else:
-        facts = export_file(run, out, bits, data=cells, most_loss=most_loss)
+        facts = export_file(run, out, bits, data=cells, most_loss=most_loss, heatmap=heatmap)
     for sentence in sentences(facts):
         print(sentence)
     print(f"written: {out}, {facts['bytes']['exported'] / 2**20:.1f} MiB, and {beside(out)}")

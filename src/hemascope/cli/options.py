@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,22 @@ from hemascope.errors import InputError
 
 if TYPE_CHECKING:
     from hemascope.data import Cells
+
+
+def complete_recipes(incomplete: str) -> list[str]:
+    """What the shell offers for --recipe: the names that begin so, behind those that a comma ended already."""
+    from hemascope.recipe import recipe_names
+
+    done, comma, begun = incomplete.rpartition(",")
+    return [f"{done}{comma}{name}" for name in recipe_names() if name.startswith(begun)]
+
+
+def complete_models(incomplete: str) -> list[str]:
+    """What the shell offers for a model before it offers files: those that come with the package."""
+    from hemascope.models import shipped_models
+
+    return [name for name in shipped_models() if name.startswith(incomplete)]
+
 
 Data = Annotated[
     Path, typer.Argument(help="An npz, a folder of class folders, a CSV or TSV of paths and labels, or Parquet.")
@@ -32,40 +49,41 @@ Stain = Annotated[
     typer.Option(metavar="normalise|keep", help="normalise: bring a set of a far stain to the colours of training."),
 ]
 Views = Annotated[int, typer.Option(metavar="N", help="Average over 1, 2, 4 or 8 poses of each picture.")]
-Prior = Annotated[str | None, typer.Option(help="The differential count where it is used: CLASS=SHARE,CLASS=SHARE,...")]
+Prior = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|PAIRS",
+        help="The differential count where it is used: CLASS=SHARE,CLASS=SHARE,... or a file of it.",
+    ),
+]
 
 
-def prior_of(text: str | None) -> dict[str, float] | None:
-    """The shares that --prior gives, by class; None without it."""
-    from hemascope.data import class_of
-
-    if text is None:
-        return None
-    shares: dict[str, float] = {}
-    for entry in text.split(","):
-        name, sign, number = entry.partition("=")
-        try:
-            shares[class_of(name) or name.strip()] = float(number.strip().removesuffix("%"))
-        except ValueError:
-            sign = ""
-        if not (name.strip() and sign):
-            raise InputError(f"--prior has '{entry}', expected CLASS=SHARE such as neutrophil=60,lymphocyte=30.")
-    return shares
-
-
-def load_any(data: Path, class_map: list[str] | None, group_by: str | None, crop: int | None, size: int = 96) -> Cells:
+def load_any(
+    data: Path,
+    class_map: list[str] | None,
+    group_by: str | None,
+    crop: int | None,
+    classes: Iterable[str] = (),
+    size: int = 96,
+) -> Cells:
     """Labelled data, or pictures alone: a picture, or a folder of pictures without folders of classes."""
     from hemascope.data import load_pictures
     from hemascope.data.folder import is_picture
 
     if is_picture(data) or (data.is_dir() and any(is_picture(path) for path in data.iterdir())):
         return load_pictures(data, crop=crop, size=size)
-    return load_cells(data, class_map, group_by, crop, size)
+    return load_cells(data, class_map, group_by, crop, classes, size)
 
 
 def load_cells(
-    data: Path, class_map: list[str] | None, group_by: str | None, crop: int | None, size: int = 96
+    data: Path,
+    class_map: list[str] | None,
+    group_by: str | None,
+    crop: int | None,
+    classes: Iterable[str] = (),
+    size: int = 96,
 ) -> Cells:
+    """Labelled data; classes: those that they may name besides the eight cells. size: the side to bring them to."""
     from hemascope.data import load
 
     pairs = {}
@@ -74,7 +92,7 @@ def load_cells(
         if not (name and sign and target):
             raise InputError(f"--map is '{entry}', expected NAME=CLASS such as BNE=neutrophil.")
         pairs[name] = target
-    return load(data, class_map=pairs or None, group_by=group_by, crop=crop, size=size)
+    return load(data, class_map=pairs or None, group_by=group_by, crop=crop, size=size, classes=classes)
 
 
 def print_table(table: Any) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hemascope.cli.options import AnyCrop, ClassMap, GroupBy, Prior, Stain, Views, load_any, prior_of
+from hemascope.cli.options import AnyCrop, ClassMap, GroupBy, Prior, Stain, Views, complete_models, load_any
 from hemascope.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,10 +19,18 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A run folder, its model.onnx, or the name of a model of the package.")],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            help="A run folder, its model.onnx, or the name of a model of the package.", autocompletion=complete_models
+        ),
+    ],
     data: Annotated[Path, typer.Argument(help="Labelled pictures, or pictures alone: then what can be said without.")],
-    out: Annotated[Path | None, typer.Option(help="A folder for metrics.json and predictions.parquet.")] = None,
-    against: Annotated[Path | None, typer.Option(help="Another run to compare with, by McNemar's test.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A folder for a page, metrics.json and predictions.parquet.")] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="Another run to compare with, by McNemar's test.", autocompletion=complete_models),
+    ] = None,
     stress: Annotated[
         bool,
         typer.Option(
@@ -45,31 +53,37 @@ def evaluate(
     from hemascope.data import NO_GROUPS_NOTE
     from hemascope.files import new_folder
     from hemascope.preparation.asked import asked_for
+    from hemascope.runtime import load_model
+    from hemascope.trust.prior import precision_by_class, prior_shares, read_prior
 
+    shares = None if prior is None else read_prior(prior)
     if labels is not None and spot_check is None:
         raise InputError("--labels needs --spot-check N, the number of pictures that were drawn; give both.")
     if out is not None:
         new_folder(out, inputs=[data], resumes=False)
     asked = asked_for(crop, stain, views)
+    classes = [name for one in (model, against) if one is not None for name in load_model(one).class_names]
 
     def read(size: int = 96) -> Cells:
-        return load_any(data, class_map, group_by, asked.crop, size)
+        return load_any(data, class_map, group_by, asked.crop, classes, size)
 
     cells = read()
     for note in cells.notes:
         if note != NO_GROUPS_NOTE:
             print(note)
     if spot_check is not None or not (cells.labels >= 0).any():
-        if named := [name for name, given in (("--against", against), ("--stress", stress)) if given]:
+        wanted = (("--against", against), ("--stress", stress), ("--prior", prior))
+        if named := [name for name, given in wanted if given]:
             raise InputError(f"{named[0]} needs labelled pictures, and --spot-check labels few; leave one of them out.")
         _without_labels(model, cells, out, spot_check, labels, asked, read)
         return
     from hemascope.evaluate import evaluate as score
     from hemascope.evaluate import summary
     from hemascope.preparation.cells import prepared_pictures
-    from hemascope.runtime import load_model
 
-    shares = prior_of(prior)
+    if shares is not None:
+        # Scoring takes a while, and what is wrong with a count is known before.
+        prior_shares(load_model(model).class_names, shares)
 
     def scored(model: Path) -> Evaluation:
         preparation, shown = prepared_pictures(load_model(model).with_views(views), cells, asked, read)
@@ -84,10 +98,8 @@ def evaluate(
     for sentence in (*found.believe, *found.warnings):
         print(sentence)
     if shares is not None:
-        from hemascope.judgement import at_prior
-
-        precision = at_prior(found.scores["confusion_matrix"], found.scores["class_names"], shares)
-        found.scores["precision_at_prior"] = precision
+        precision = precision_by_class(found.scores["confusion_matrix"], found.scores["class_names"], shares)
+        found.scores.update(prior=shares, precision_at_prior=precision)
         told = ", ".join(f"{name} {value:.3f}" for name, value in precision.items() if value is not None)
         print(f"precision at this differential count: {told}")
     if against is not None:
@@ -95,7 +107,14 @@ def evaluate(
 
         print(compare(found, scored(against), (model.name, against.name))["sentence"])
     if out is not None:
+        from hemascope.drawing import draw_answers
+        from hemascope.report import write_report
+        from hemascope.runtime import load_model
+
+        found.scores["model"] = model.name
         found.write(out)
+        draw_answers(out / "figures", found.scores, found.predictions, cells, load_model(model))
+        page = write_report(out)
     if stress:
         from hemascope.stress import stress as stress_test
         from hemascope.stress_report import draw_stress, write_stress_page
@@ -111,7 +130,7 @@ def evaluate(
             draw_stress(tested, out / "figures")
             print(f"written: {write_stress_page(out)}")
     if out is not None:
-        print(f"written: {out}")
+        print(f"written: {out}, with {page.name}")
     elif stress:
         print("nothing was written: --out DIR keeps the tables and a page that shows them")
 
@@ -182,7 +201,11 @@ def predict(
         typer.Argument(help="Pictures, folders of them, patterns in quotes, npz, CSV, Parquet, zip or tar(.gz) files."),
     ],
     model: Annotated[
-        Path, typer.Option(help="A run folder, its model.onnx, or the name of a model that comes with the package.")
+        Path,
+        typer.Option(
+            help="A run folder, its model.onnx, or the name of a model that comes with the package.",
+            autocompletion=complete_models,
+        ),
     ] = Path("small"),
     out: Annotated[
         Path, typer.Option(help="The table, as .csv, .jsonl or .parquet; without an ending a folder of Parquet parts.")
@@ -190,6 +213,7 @@ def predict(
     crop: AnyCrop = "cell",
     stain: Stain = "normalise",
     views: Views = 1,
+    prior: Prior = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a job that was stopped.")] = False,
     columns: Annotated[
         list[str] | None, typer.Option(help="embedding: the numbers that describe a picture, too.")
@@ -203,11 +227,14 @@ def predict(
 ) -> None:
     """Name the cell on each picture: one table, a row a picture, also for those that cannot be read."""
     from hemascope.bulk.job import ENGINES, predict_to_table
+    from hemascope.runtime import load_model
+    from hemascope.trust.prior import prior_in_words, read_prior
 
     if unknown := [name for name in columns or () if name != "embedding"]:
         raise InputError(f"--columns {unknown[0]}: there is no such column to add; expected embedding.")
     if engine not in ENGINES:
         raise InputError(f"--engine {engine}: expected {' or '.join(ENGINES)}.")
+    shares = None if prior is None else read_prior(prior)
     if explain is not None:
         from hemascope.files import new_folder
 
@@ -219,6 +246,7 @@ def predict(
         crop=crop,
         stain=stain,
         views=views,
+        prior=shares,
         resume=resume,
         embedding=bool(columns),
         engine=engine,
@@ -233,10 +261,12 @@ def predict(
         print(f"{found.doubted:,} answers are not to be trusted; the column 'trust' says why")
     if found.unreadable:
         print(f"{found.unreadable:,} could not be read; the column 'error' says why")
+    if shares is not None:
+        print(f"for this differential count: {prior_in_words(load_model(model).class_names, shares)}")
     print(f"written: {out}")
     if explain is not None:
         from hemascope.explain.sheets import explain_pictures
         from hemascope.preparation.asked import asked_for
 
-        sheets = explain_pictures(model, inputs, explain, asked=asked_for(crop, stain, views))
+        sheets = explain_pictures(model, inputs, explain, asked=asked_for(crop, stain, views), prior=shares)
         print(f"written: {sheets} sheets in {explain}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hemascope.cli.options import ClassMap, Crop, load_cells
+from hemascope.cli.options import ClassMap, Crop, complete_models, load_cells
 from hemascope.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 def serve(
     model: Annotated[
-        Path, typer.Argument(help="A run folder, its model.onnx, or the name of a model that comes with the package.")
+        Path,
+        typer.Argument(
+            help="A run folder, its model.onnx, or the name of a model that comes with the package.",
+            autocompletion=complete_models,
+        ),
     ] = Path("small"),
     host: Annotated[str, typer.Option(help="The address to listen on; by default this machine alone.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port; 0 for any that is free.", min=0, max=65535)] = 8000,
@@ -61,7 +65,10 @@ def review(
         Path, typer.Option(help="The CSV to keep decisions in, for `audit --decisions`; what it holds is gone on from.")
     ] = Path("decisions.csv"),
     model: Annotated[
-        Path | None, typer.Option(help="A model whose answers the spot check is about, instead of the labels.")
+        Path | None,
+        typer.Option(
+            help="A model whose answers the spot check is about, instead of the labels.", autocompletion=complete_models
+        ),
     ] = None,
     sample: Annotated[int, typer.Option(help="Pictures of the spot check; 0 for none.", min=0)] = 60,
     seed: Annotated[int, typer.Option(help="Of the drawing of the spot check.", min=0)] = 0,
@@ -71,7 +78,8 @@ def review(
 ) -> None:
     """Decide by keys on what an audit points at, and check some random labels; on this machine alone."""
     from hemascope.files import check_writable
-    from hemascope.serve.desk import Desk, SpotDesk, draw_spot_check, items_of, read_findings
+    from hemascope.runtime import load_model
+    from hemascope.serve.desk import Desk, SpotDesk, items_of, read_findings, rows_to_check
     from hemascope.serve.review import make_review
     from hemascope.serve.running import address_of, listening, run
 
@@ -80,11 +88,11 @@ def review(
     *folder, data = places
     check_writable(decisions, [data])
     findings = read_findings(folder[0]) if folder else None
-    cells = load_cells(data, class_map, None, crop)
+    cells = load_cells(data, class_map, None, crop, () if model is None else load_model(model).class_names)
     items = [] if findings is None else items_of(cells, findings)
     spot = None
     if sample:
-        rows = draw_spot_check(cells, sample, seed, labelled=model is None)
+        rows = rows_to_check(cells, sample, seed, labelled=model is None)
         path = decisions.with_name(f"{decisions.stem}.spot-check.csv")
         spot = SpotDesk(path, cells, rows, _to_check(model, cells, rows))
     desk = Desk(decisions, cells.class_names) if findings is not None else None

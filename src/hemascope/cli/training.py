@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hemascope.cli.options import ClassMap, Crop, Data, GroupBy, load_cells, print_table
+from hemascope.cli.options import (
+    ClassMap,
+    Crop,
+    Data,
+    GroupBy,
+    complete_models,
+    complete_recipes,
+    load_cells,
+    print_table,
+)
 from hemascope.errors import InputError
 from hemascope.processes import leads, processes
 
@@ -20,11 +29,22 @@ def train(
     data: Data,
     out: Annotated[Path, typer.Option(help="The run folder to write; it must not exist or be empty.")],
     recipe: Annotated[
-        str | None, typer.Option(help="A recipe's name or YAML file; several, with commas, are compared.")
+        str | None,
+        typer.Option(
+            help="A recipe's name or YAML file; several, with commas, are compared.", autocompletion=complete_recipes
+        ),
     ] = None,
     refit: Annotated[
         Path | None,
-        typer.Option(metavar="MODEL", help="In place of a recipe: fit this model again to some 10 to 100 pictures."),
+        typer.Option(
+            metavar="MODEL",
+            help="In place of a recipe: fit this model again to some 10 to 100 pictures.",
+            autocompletion=complete_models,
+        ),
+    ] = None,
+    new_class: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="With --refit: a class that the model is to learn, too; may be repeated."),
     ] = None,
     test: Annotated[Path | None, typer.Option(help="A further labelled file, scored with the chosen model.")] = None,
     all_tests: Annotated[bool, typer.Option(help="Score every recipe on test rows, not the chosen alone.")] = False,
@@ -69,8 +89,11 @@ def train(
     if refit is not None:
         if recipe is not None:
             raise InputError("--refit takes a model's network as it is, and --recipe trains one; give one of them.")
-        _refit(refit, load_cells(data, class_map, group_by, crop), out, seed)
+        known = _known_after(refit, new_class or [])
+        _refit(refit, load_cells(data, class_map, group_by, crop, known), out, seed, new_class or [])
         return
+    if new_class:
+        raise InputError(f"--new-class {new_class[0]}: goes with --refit MODEL; name the model that is to learn it.")
     if recipe is None:
         raise InputError("--recipe is missing: name one, such as small, or a model to fit again with --refit.")
     from hemascope import pipeline
@@ -139,10 +162,22 @@ def train(
         print(summary(json.loads(run.metrics.read_text(encoding="utf-8"))["test"]))
 
 
-def _refit(model: Path, cells: Cells, out: Path, seed: str) -> None:
+def _known_after(model: Path, new: list[str]) -> tuple[str, ...]:
+    """The classes of a model, and after them those that it is to learn."""
+    from hemascope.data.classes import new_classes
+    from hemascope.runtime import load_model
+
+    known = load_model(model).class_names
+    return (*known, *new_classes(new, known))
+
+
+def _refit(model: Path, cells: Cells, out: Path, seed: str, new: list[str]) -> None:
     from hemascope.refit import refit
 
-    numbers = _seeds(seed, None)
+    numbers, counts = _seeds(seed, None), cells.class_counts()
+    if unseen := [name for name in new if not counts[name.strip()]]:
+        shown = ", ".join(name for name, count in counts.items() if count)
+        raise InputError(f"--new-class {unseen[0]}: {cells.source} has no picture of it, only of {shown}.")
     if len(numbers) > 1:
         raise InputError(f"--seed names {len(numbers)} seeds; --refit takes one.")
     refit(model, cells, out, seed=numbers[0])

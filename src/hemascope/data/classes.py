@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from hemascope.errors import InputError
 
@@ -107,6 +107,35 @@ def class_of(name: str) -> str | None:
     return _CLASS_OF.get(_plain(name))
 
 
+def with_eight(names: Iterable[str]) -> tuple[str, ...]:
+    """The eight cells, and after them those of the names that are not among them, each once."""
+    return tuple(dict.fromkeys((*CLASS_NAMES, *names)))
+
+
+def new_classes(names: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
+    """The same names, each of which may be a class besides the known ones and the eight cells.
+
+    A kind that is usually counted to one of the eight (a promyelocyte) may become a class of its own. Raises InputError
+    for a name without letters, one that breaks a line, and one that is known already.
+    """
+    taken = {_plain(name): name for name in with_eight(known)}
+    found: list[str] = []
+    for name in map(str.strip, names):
+        if not (name.isprintable() and any(letter.isalpha() for letter in name)):
+            raise InputError(f"--new-class {name!r}: is no name; give one with letters in it, such as blast.")
+        if same := taken.get(_plain(name)):
+            raise InputError(f"--new-class {name}: is the class {same}, which is known already; leave it out.")
+        taken[_plain(name)] = name
+        found.append(name)
+    return tuple(found)
+
+
+def _meant(name: str, classes: Sequence[str]) -> str | None:
+    """The class that a name means; one besides the eight goes before the synonyms of those."""
+    others = {_plain(one): one for one in classes if one not in CLASS_NAMES}
+    return others.get(_plain(name)) or class_of(name)
+
+
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """The known name that is spelt most like this one, or None when none is near."""
     spelling = {candidate.casefold(): candidate for candidate in known}
@@ -114,26 +143,29 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     return spelling[found[0]] if found else None
 
 
-def _checked_map(class_map: Mapping[str, str] | None) -> dict[str, str]:
+def _checked_map(class_map: Mapping[str, str] | None, classes: Sequence[str]) -> dict[str, str]:
     checked: dict[str, str] = {}
     for name, cell in (class_map or {}).items():
-        known = class_of(cell)
+        known = _meant(cell, classes)
         if known is None:
-            guess = nearest(cell, CLASS_NAMES) or "one of " + ", ".join(CLASS_NAMES)
-            raise InputError(f"--map {name}={cell}: '{cell}' is not one of the eight cells; did you mean {guess}?")
+            guess = nearest(cell, classes) or "one of " + ", ".join(classes)
+            raise InputError(f"--map {name}={cell}: '{cell}' is not one of {_counted(classes)}; did you mean {guess}?")
         checked[name.strip() if name.strip().isdecimal() else _plain(name)] = known
     return checked
 
 
-def label_table(names: Iterable[str], class_map: Mapping[str, str] | None, source: str) -> dict[str, int]:
-    """The label of each class name that a source uses: a position in CLASS_NAMES.
+def label_table(
+    names: Iterable[str], class_map: Mapping[str, str] | None, source: str, classes: Sequence[str] = CLASS_NAMES
+) -> dict[str, int]:
+    """The label of each class name that a source uses: a position in classes.
 
     names: the names found; when all of them are whole numbers they are taken as labels in the order of CLASS_NAMES.
-    class_map: name -> cell, over everything else; a number may be a name too. source: named in the sentence.
-    Raises InputError when a name means none of the eight, with the nearest that does.
+    class_map: name -> class, over everything else; a number may be a name too. source: named in the sentence. classes:
+    the eight cells and any others that are known. Raises InputError when a name means none of them, with the nearest
+    that does.
     """
     names = list(dict.fromkeys(names))
-    chosen = _checked_map(class_map)
+    chosen = _checked_map(class_map, classes)
     numbers = all(re.fullmatch(r"[+-]?\d+", name.strip()) for name in names)
     table: dict[str, int] = {}
     for name in names:
@@ -147,22 +179,30 @@ def label_table(names: Iterable[str], class_map: Mapping[str, str] | None, sourc
                 )
             cell = CLASS_NAMES[int(key)]
         if cell is None:
-            cell = class_of(name)
+            cell = _meant(name, classes)
         if cell is None:
-            raise InputError(_unknown_class(name, source))
-        table[name] = CLASS_NAMES.index(cell)
+            raise InputError(_unknown_class(name, source, classes))
+        table[name] = classes.index(cell)
     return table
 
 
-def _unknown_class(name: str, source: str) -> str:
+def _counted(classes: Sequence[str]) -> str:
+    return "the eight cells" if len(classes) == len(CLASS_NAMES) else f"the {len(classes)} classes"
+
+
+def _unknown_class(name: str, source: str, classes: Sequence[str]) -> str:
     # Short abbreviations are near to anything; and a blast is nobody's spelling mistake, whatever it looks like.
     known = [spelt for cell, synonyms in SYNONYMS.items() for spelt in (cell, *synonyms) if len(spelt) > 4]
-    guess = nearest(name, known, cutoff=0.8 if "blast" in name.casefold() else 0.6)
-    cell = class_of(guess) if guess else None
-    near = f"the nearest is {cell}" if cell else "the eight are " + ", ".join(CLASS_NAMES)
-    entry = f"{name}={cell or 'CELL'}"
-    shown = entry if re.fullmatch(r"[\w=]+", entry) else f'"{entry}"'
+    guess = nearest(name, [*known, *classes], cutoff=0.8 if "blast" in name.casefold() else 0.6)
+    cell = _meant(guess, classes) if guess else None
+    near = f"the nearest is {cell}" if cell else f"{_counted(classes).rsplit(' ', 1)[0]} are " + ", ".join(classes)
+    means, entry = "that is what it means" if cell else "it means one of them", f"{name}={cell or 'CELL'}"
     return (
-        f"{source}: '{name}' is not the name of one of the eight cells; {near}: if that is what it means, "
-        f"give --map {shown}, otherwise leave those pictures out."
+        f"{source}: '{name}' is not the name of one of {_counted(classes)}; {near}: if {means}, give --map "
+        f"{_quoted(entry)}, otherwise leave those pictures out, or make it a class of its own with train --refit MODEL "
+        f"--new-class {_quoted(name)}."
     )
+
+
+def _quoted(word: str) -> str:
+    return word if re.fullmatch(r"[\w=]+", word) else f'"{word}"'

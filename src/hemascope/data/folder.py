@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hemascope.data.cells import Cells
 from hemascope.data.changes import Changes
-from hemascope.data.classes import LABEL_ORDER_NOTE, label_table
+from hemascope.data.classes import CLASS_NAMES, LABEL_ORDER_NOTE, label_table
 from hemascope.data.pictures import PICTURE_ENDINGS
 from hemascope.data.reading import Row, read_pictures
 from hemascope.data.text import known_split
@@ -28,6 +28,7 @@ def read_folder(
     crop: int | None = None,
     class_map: Mapping[str, str] | None = None,
     group_by: str | None = None,
+    classes: tuple[str, ...] = CLASS_NAMES,
 ) -> Cells:
     """Cells of a folder with a folder for each class, or with train, val and test folders that hold those.
 
@@ -48,7 +49,7 @@ def read_folder(
             "with its pictures, or name the pictures in a CSV."
         )
     names = list(dict.fromkeys(folder.name for folder, _, _ in pictures))
-    table = label_table(names, class_map, path.name)
+    table = label_table(names, class_map, path.name, classes)
     notes = [LABEL_ORDER_NOTE] if all(name.strip().isdecimal() for name in names) else []
     others = [file for _, _, files in found for file in files if not is_picture(file)]
     if others:
@@ -57,7 +58,8 @@ def read_folder(
         )
     rows = [Row(printable(file.relative_to(path)), table[folder.name], split) for folder, split, file in pictures]
     sources = (file for _, _, file in pictures)
-    return read_pictures(sources, rows, size=size, crop=crop, source=path.name or str(path), notes=notes)
+    source = path.name or str(path)
+    return read_pictures(sources, rows, size=size, crop=crop, source=source, notes=notes, classes=classes)
 
 
 def rewrite_folder(path: Path, out: Path, changes: Changes) -> None:

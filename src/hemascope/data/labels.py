@@ -1,4 +1,4 @@
-"""Labels as arrays hold them (numbers, a column of numbers, one-hot, names) to positions in CLASS_NAMES."""
+"""Labels as arrays hold them (numbers, a column of numbers, one-hot, names) to positions in the classes."""
 
 from __future__ import annotations
 
@@ -20,41 +20,45 @@ def labels_of(
     file: str,
     class_names: tuple[str, ...] | None = None,
     class_map: Mapping[str, str] | None = None,
+    classes: tuple[str, ...] = CLASS_NAMES,
 ) -> tuple[NDArray[np.int64], str]:
-    """Labels int64 (n,), positions in CLASS_NAMES, and a sentence when they were numbers without names.
+    """Labels int64 (n,), positions in classes, and a sentence when they were numbers without names.
 
     values: whole numbers or names, (n,) or (n, 1), or one-hot (n, classes). images: the name and the number of the
-    pictures. class_names: what the numbers mean; without it, the eight cells. class_map: as in `load`.
-    Raises InputError, with the row, for a wrong shape or length and for every label that means none of the eight.
+    pictures. class_names: what the numbers mean; without it, the eight cells. class_map: as in `load`. classes: the
+    eight cells and any others that labels may name.
+    Raises InputError, with the row, for a wrong shape or length and for every label that means none of the classes.
     """
     others, rows = images
     if values.ndim == 0 or len(values) != rows:
         count = len(values) if values.ndim else 1
         remedy = "image or add its label" if count < rows else "label or add its image"
         raise InputError(f"{file}: '{name}' has {count:,} rows but '{others}' has {rows:,}; remove the extra {remedy}.")
-    classes = len(class_names or CLASS_NAMES)
+    width = len(class_names or CLASS_NAMES)
     shape = values.shape
     if shape[1:] == (1,):
         values = values[:, 0]
-    elif shape[1:] == (classes,) and values.dtype.kind in "biuf":
+    elif shape[1:] == (width,) and values.dtype.kind in "biuf":
         values = _from_one_hot(values, name, file)
     if values.ndim != 1:
         raise InputError(
-            f"{file}: '{name}' has shape {shape}; expected ({rows},), ({rows}, 1) or one-hot ({rows}, {classes})."
+            f"{file}: '{name}' has shape {shape}; expected ({rows},), ({rows}, 1) or one-hot ({rows}, {width})."
         )
     if values.dtype.kind in "US":
-        return _looked_up(values.astype(np.str_), class_map, file), ""
+        return _looked_up(values.astype(np.str_), class_map, file, classes), ""
     numbers = _whole_numbers(values, name, file)
-    _refuse_outside(numbers, classes, class_map if class_names is None else None, name, file)
+    _refuse_outside(numbers, width, class_map if class_names is None else None, name, file)
     if class_names is None:
-        return _looked_up(numbers.astype(np.str_), class_map, file), LABEL_ORDER_NOTE
-    table = label_table(class_names, class_map, file)
+        return _looked_up(numbers.astype(np.str_), class_map, file, classes), LABEL_ORDER_NOTE
+    table = label_table(class_names, class_map, file, classes)
     return np.array([table[cell] for cell in class_names], np.int64)[numbers], ""
 
 
-def _looked_up(names: NDArray[np.str_], class_map: Mapping[str, str] | None, file: str) -> NDArray[np.int64]:
+def _looked_up(
+    names: NDArray[np.str_], class_map: Mapping[str, str] | None, file: str, classes: tuple[str, ...]
+) -> NDArray[np.int64]:
     distinct, place = np.unique(names, return_inverse=True)
-    table = label_table((str(label) for label in distinct), class_map, file)
+    table = label_table((str(label) for label in distinct), class_map, file, classes)
     return np.array([table[str(label)] for label in distinct], np.int64)[place]
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from hemascope.data.cells import Cells
+from hemascope.data.classes import with_eight
 from hemascope.data.folder import is_picture, read_folder
 from hemascope.data.npz import read_npz
 from hemascope.data.parquet import read_parquet
@@ -31,6 +32,7 @@ def load(
     crop: int | None = None,
     class_map: Mapping[str, str] | None = None,
     group_by: str | None = None,
+    classes: Iterable[str] = (),
 ) -> Cells:
     """Read labelled pictures of cells from whatever they come in.
 
@@ -39,19 +41,22 @@ def load(
     size: side in pixels that every picture is brought to, by its central square and then antialiased resizing; None
     keeps the pictures as they are, which must then be equal.
     crop: side in pixels of the central square that is cut out first; without it, the largest there is.
-    class_map: name -> one of the eight cells, for names that are not known.
+    class_map: name -> one of the classes, for names that are not known.
     group_by: the column (in an npz the array) that names the patient or slide of each picture.
+    classes: those that labels may name besides the eight cells, such as the class_names of a model that learnt more.
 
-    Returns `Cells` whose class_names are the eight of CLASS_NAMES and whose notes say what reading had to do. An npz
-    that holds just such pictures is memory-mapped and read only where it is used. Pictures that cannot be read are in
-    `unreadable`. Raises InputError when the source as a whole cannot be used.
+    Returns `Cells` whose class_names are the eight of CLASS_NAMES, then the others, and whose notes say what reading
+    had to do. An npz that holds just such pictures is memory-mapped and read only where it is used. Pictures that
+    cannot be read are in `unreadable`. Raises InputError when the source as a whole cannot be used.
     """
     path = Path(source)
     _check_sides(size, crop)
     try:
         if not path.exists():
             raise InputError(f"{path}: no such file or folder; check the name.")
-        cells = _reader(path)(path, size=size, crop=crop, class_map=class_map, group_by=group_by)
+        cells = _reader(path)(
+            path, size=size, crop=crop, class_map=class_map, group_by=group_by, classes=with_eight(classes)
+        )
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read ({error.strerror or error}); check the name and your rights."

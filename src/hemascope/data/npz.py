@@ -39,6 +39,7 @@ class _Wishes:
     crop: int | None
     class_map: Mapping[str, str] | None
     group_by: str | None
+    classes: tuple[str, ...]
 
 
 def read_npz(
@@ -48,6 +49,7 @@ def read_npz(
     crop: int | None = None,
     class_map: Mapping[str, str] | None = None,
     group_by: str | None = None,
+    classes: tuple[str, ...] = CLASS_NAMES,
 ) -> Cells:
     """Cells of an npz with `images` and `labels`, or with MedMNIST's `train_images`, `train_labels`, ....
 
@@ -56,7 +58,7 @@ def read_npz(
     pictures and labels.
     """
     members = open_members(path)
-    wishes = _Wishes(size, crop, class_map, group_by)
+    wishes = _Wishes(size, crop, class_map, group_by, classes)
     if "images" in members:
         return _read_challenge(members, path, wishes)
     parts = [prefix for prefix in MEDMNIST_PARTS if f"{prefix}_images" in members]
@@ -218,7 +220,7 @@ def _read_challenge(members: Mapping[str, Member], path: Path, wishes: _Wishes) 
     return Cells(
         images=pictures,
         labels=labels,
-        class_names=CLASS_NAMES,
+        class_names=wishes.classes,
         ids=ids,
         split=None if split is None else np.array([split_name(str(name), path.name) for name in split]),
         groups=columns["groups"].astype(np.str_) if "groups" in columns else None,
@@ -238,7 +240,7 @@ def _read_medmnist_part(members: Mapping[str, Member], prefix: str, path: Path, 
     return Cells(
         images=pictures,
         labels=labels,
-        class_names=CLASS_NAMES,
+        class_names=wishes.classes,
         ids=_numbered(f"{path.name}#{prefix}/", rows),
         split=np.full(rows, MEDMNIST_PARTS[prefix]),
         source=path.name,
@@ -283,6 +285,7 @@ def _labels(
             file=file,
             class_names=class_names,
             class_map=wishes.class_map,
+            classes=wishes.classes,
         )
     typo = nearest(name, [member for member in members if member not in ("images", "class_names", *_COLUMNS)])
     if typo:

@@ -38,13 +38,14 @@ def read_parquet(
     crop: int | None = None,
     class_map: Mapping[str, str] | None = None,
     group_by: str | None = None,
+    classes: tuple[str, ...] = CLASS_NAMES,
 ) -> Cells:
     """Cells of a Parquet file, or of all the Parquet files of a folder, with columns `image` and `label`.
 
     `image` is a struct {bytes, path} or plain bytes; `label` an integer or a name. A column `split` is kept; without
     one, files of a folder that are all named after a split (train-0.parquet, test.parquet) keep that. Never more than
     a chunk of encoded pictures is in memory. Raises InputError for a missing column, a missing label or group, a
-    label that is none of the eight cells, or when no picture can be read.
+    label that is none of the classes, or when no picture can be read.
     """
     parts = _parts(path)
     files = [_opened(part) for part in parts]
@@ -53,7 +54,7 @@ def read_parquet(
     labels: list[str] = []
     for part, file in zip(parts, files, strict=True):
         labels += _labels(part, file)
-    table = label_table(labels, class_map, path.name)
+    table = label_table(labels, class_map, path.name, classes)
     rows: list[Row] = []
     for part, file, split in zip(parts, files, named, strict=True):
         of_part = (table[label] for label in labels[len(rows) : len(rows) + file.metadata.num_rows])
@@ -62,7 +63,7 @@ def read_parquet(
         )
     notes = [LABEL_ORDER_NOTE] if all(name.isdecimal() for name in table) else []
     sources = _pictures(parts, files)
-    return read_pictures(sources, rows, size=size, crop=crop, source=path.name, notes=notes)
+    return read_pictures(sources, rows, size=size, crop=crop, source=path.name, notes=notes, classes=classes)
 
 
 def rewrite_parquet(path: Path, out: Path, changes: Changes) -> None:

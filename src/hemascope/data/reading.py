@@ -34,7 +34,7 @@ FACTS = ("file size", "picture width", "picture height", "JPEG quality", "mode")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One picture to read: where it is and what is known of it. label: a position in CLASS_NAMES, or -1."""
+    """One picture to read: where it is and what is known of it. label: a position in the classes, or -1."""
 
     id: str
     label: int = -1
@@ -60,11 +60,13 @@ def read_pictures(
     crop: int | None,
     source: str,
     notes: Sequence[str] = (),
+    classes: tuple[str, ...] = CLASS_NAMES,
 ) -> Cells:
     """Cells of encoded pictures: decoded by a pool of threads, cut to the central square and resized to `size`.
 
     sources: for each row the encoded picture, its path, or why there is none; taken a chunk at a time. size: None
     keeps the pictures as they are, which must then be equal. source: the name of the file or folder.
+    classes: what the labels count in.
     Raises InputError when no picture can be read, or when size is None and their sizes differ.
     """
     room: Images | None = None
@@ -101,7 +103,7 @@ def read_pictures(
     return Cells(
         images=room[: len(good)],
         labels=np.array([row.label for row in good], np.int64),
-        class_names=CLASS_NAMES,
+        class_names=classes,
         ids=np.array([row.id for row in good]),
         split=_column([row.split for row in good]),
         groups=_column([row.group for row in good]),

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING
 
 from hemascope.data.cells import Cells
 from hemascope.data.changes import Changes
-from hemascope.data.classes import LABEL_ORDER_NOTE, label_table
+from hemascope.data.classes import CLASS_NAMES, LABEL_ORDER_NOTE, label_table
 from hemascope.data.folder import printable
 from hemascope.data.reading import Row, read_pictures
 from hemascope.data.text import (
@@ -38,14 +38,15 @@ def read_table(
     crop: int | None = None,
     class_map: Mapping[str, str] | None = None,
     group_by: str | None = None,
+    classes: tuple[str, ...] = CLASS_NAMES,
 ) -> Cells:
     """Cells of a CSV or TSV with a column of paths (relative to the table) and one of labels, by their usual names.
 
     A column `split` is kept; group_by names the column of the patient or slide. Raises InputError for a missing
-    column, a row without label or group, a label that is none of the eight cells, or when no picture can be read.
+    column, a row without label or group, a label that is none of the classes, or when no picture can be read.
     """
     lines = _lines(path, group_by).lines
-    table = label_table((line.label for line in lines), class_map, path.name)
+    table = label_table((line.label for line in lines), class_map, path.name, classes)
     times = Counter(line.picture for line in lines)
     rows = [Row(_id(path, line, times), table[line.label], line.split, line.group) for line in lines]
     sources = (
@@ -53,7 +54,7 @@ def read_table(
         for line in lines
     )
     notes = [LABEL_ORDER_NOTE] if all(name.strip().isdecimal() for name in table) else []
-    return read_pictures(sources, rows, size=size, crop=crop, source=path.name, notes=notes)
+    return read_pictures(sources, rows, size=size, crop=crop, source=path.name, notes=notes, classes=classes)
 
 
 def rewrite_table(path: Path, out: Path, changes: Changes) -> None:

@@ -5,19 +5,32 @@ from __future__ import annotations
 import zipfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hemascope.data.cells import Images
+from hemascope.draws import permutation
 from hemascope.errors import InputError
 from hemascope.features.stain import Floats
 from hemascope.files import replacing
+from hemascope.progress import Progress
+from hemascope.resize import resize
+
+if TYPE_CHECKING:
+    from hemascope.data import Cells
+    from hemascope.runtime import Model
 
 FILE = "neighbours.npz"
 """The name of the table in a run's model folder."""
+MOST = 2000
+"""So many training cells stand in a run's table at most."""
+SIDE = 48
+"""The side of their small pictures."""
+_BATCH = 256
 
 
 class NearestCells(NamedTuple):
@@ -31,21 +44,28 @@ class NearestCells(NamedTuple):
 
 @dataclass(frozen=True)
 class KnownCells:
-    """The training cells of a model: what a run folder holds of them, and no pictures.
+    """Training cells of a model: what a run folder holds of them.
 
-    embeddings: float16 (n, d) of length 1. labels: int (n,), positions in class_names. ids: str (n,).
+    embeddings: float16 (n, d) of length 1. labels: int (n,), positions in class_names. ids: str (n,). thumbnails: uint8
+    (n, SIDE, SIDE, 3), or None where no picture is kept.
     """
 
     embeddings: NDArray[np.float16]
     labels: NDArray[np.int64]
     ids: NDArray[np.str_]
     class_names: tuple[str, ...]
+    thumbnails: Images | None = None
 
     def __post_init__(self) -> None:
         if not len(self.embeddings) == len(self.labels) == len(self.ids):
             raise InputError(
                 f"{len(self.embeddings):,} embeddings, {len(self.labels):,} labels and {len(self.ids):,} ids were "
                 "given for the training cells; give one of each for each cell."
+            )
+        if self.thumbnails is not None and self.thumbnails.shape != (len(self.labels), SIDE, SIDE, 3):
+            raise InputError(
+                f"pictures of shape {self.thumbnails.shape} were given for {len(self.labels):,} training cells; give "
+                f"one of {SIDE} x {SIDE} pixels for each, or none."
             )
 
     def nearest(self, embedding: Floats, k: int = 6) -> NearestCells:
@@ -56,18 +76,59 @@ class KnownCells:
         """What the neighbours of one picture are, from its row (k,) of `nearest`, in words."""
         counts = Counter(self.class_names[label] for label in labels.tolist())
         told = ", ".join(f"{count} {name}" for name, count in counts.most_common())
-        return f"The {len(labels)} nearest training cells are {told}; the nearest has cosine {float(cosine[0]):.2f}."
+        near = distance(cosine[0])
+        return f"The {len(labels)} nearest training cells are {told}; the distance of the nearest is {near:.3f}."
 
     def save(self, path: Path) -> None:
         """Write the table as npz."""
+        columns: dict[str, Any] = {
+            "embeddings": self.embeddings,
+            "labels": self.labels.astype(np.int16),
+            "ids": self.ids,
+            "class_names": np.array(self.class_names),
+        }
+        columns |= {} if self.thumbnails is None else {"thumbnails": self.thumbnails}
         with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(
-                file,
-                embeddings=self.embeddings,
-                labels=self.labels.astype(np.int16),
-                ids=self.ids,
-                class_names=np.array(self.class_names),
-            )
+            np.savez_compressed(file, **columns)
+
+
+def distance(cosine: float | np.floating[Any]) -> float:
+    """The cosine distance of two embeddings: 0 where they point the same way, 1 where they have nothing in common."""
+    return max(1.0 - float(cosine), 0.0)
+
+
+def reference_rows(labels: NDArray[Any], most: int = MOST, seed: int = 0) -> NDArray[np.int64]:
+    """Which of some rows stand for all: as many of each class as `most` allows, or all where it has fewer; sorted.
+
+    labels: int (n,). The same labels and seed give the same rows.
+    """
+    counts = np.bincount(labels)
+    each = max(most, 0)
+    while np.minimum(counts, each).sum() > most:
+        each -= 1
+    chosen = [
+        np.flatnonzero(labels == label)[permutation(seed, label, int(counts[label]))[:each]]
+        for label in np.flatnonzero(counts).tolist()
+    ]
+    return np.sort(np.concatenate([*chosen, np.zeros(0, np.int64)]))
+
+
+def training_cells(model: Model, cells: Cells, seed: int = 0, most: int = MOST) -> KnownCells:
+    """The table of some training rows, equally many of each class, with small pictures, by a model that they trained.
+
+    cells: split. It takes as long as naming `most` pictures.
+    """
+    training = cells.in_split("train")
+    chosen = training.take(reference_rows(training.labels, most, seed))
+    embeddings = [model.answers(np.asarray(chosen.images[:0])).embedding]
+    thumbnails = [np.zeros((0, SIDE, SIDE, 3), np.uint8)]
+    with Progress("keeping training cells", len(chosen), "images") as progress:
+        for _, images in chosen.batches(_BATCH):
+            embeddings.append(model.answers(images).embedding)
+            thumbnails.append(resize(images, SIDE))
+            progress.advance(len(images))
+    table = known_cells(np.concatenate(embeddings), chosen.labels, chosen.ids, cells.class_names)
+    return replace(table, thumbnails=np.concatenate(thumbnails))
 
 
 def known_cells(
@@ -89,7 +150,8 @@ def load_known_cells(path: Path) -> KnownCells:
     try:
         with np.load(path, allow_pickle=False) as table:
             names = tuple(str(name) for name in table["class_names"])
-            return KnownCells(table["embeddings"], table["labels"].astype(np.int64), table["ids"], names)
+            pictures = table.get("thumbnails")
+            return KnownCells(table["embeddings"], table["labels"].astype(np.int64), table["ids"], names, pictures)
     except (KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: is no table of training cells ({error}); train the run again.") from error
 

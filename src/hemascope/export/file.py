@@ -23,6 +23,7 @@ from hemascope.export.graph import add_metadata
 from hemascope.export.int8 import Loss, held_out_rows, in_8_bits, loss_of, mildly_corrupted
 from hemascope.export.source import TOLERANCES, Precision, Source, beside, check_new, facts_of, open_source
 from hemascope.files import replacing, write_json
+from hemascope.on_request import without_heatmap
 from hemascope.runtime import Model
 
 MOST_LOSS = 0.005
@@ -38,12 +39,13 @@ def export_file(
     *,
     data: Cells | None = None,
     most_loss: float = MOST_LOSS,
+    heatmap: bool = True,
 ) -> dict[str, Any]:
     """Write a run's model as one ONNX file, and beside it OUT.json: differences, sizes, times, hash of the run.
 
     run: a run folder, its model.onnx, or the name of a model that comes with the package. data: for int8, the cells
     that the run was made of; those that it held out give the scales, and the loss in accuracy. most_loss: the largest
-    loss that int8 may bring.
+    loss that int8 may bring. heatmap: whether to keep what makes heat maps, where the run has it; int8 never does.
 
     Returns what OUT.json holds. Raises InputError, and leaves no file, when the export differs from the run by more
     than its precision explains.
@@ -58,7 +60,8 @@ def export_file(
             facts["accuracy"] = loss.as_json()
             check_loss(loss, most_loss, out.name)
         else:
-            _save(source, source.in_precision(precision), precision, temporary)
+            proto = source.in_precision(precision)
+            _save(source, proto if heatmap else without_heatmap(proto), precision, temporary)
         facts |= check_against(source, Model(temporary), precision)
         facts["bytes"] = {"run": source.model.path.stat().st_size, "exported": temporary.stat().st_size}
         write_json(beside(out), facts)

@@ -20,6 +20,7 @@ from hemascope.data.cells import Rows
 from hemascope.errors import InputError
 from hemascope.export.graph import followers, nodes_for
 from hemascope.metrics import accuracy
+from hemascope.on_request import without_heatmap
 from hemascope.precision import with_whole_weights
 from hemascope.runtime import Model
 from hemascope.stress import seed_for
@@ -88,13 +89,14 @@ def mildly_corrupted(images: Images, rows: Rows) -> Images:
 def in_8_bits(model: onnx.ModelProto, images: Images) -> onnx.ModelProto:
     """A copy whose network counts in 8 bits; resizing, the embedding's mean and the tail stay as they were.
 
-    images: uint8 (n, height, width, 3), which the scales of the activations come from. Weights have a scale for each
-    channel and 7 bits, because processors without VNNI would overflow at 8.
+    It gives no heat map. images: uint8 (n, height, width, 3), which the scales of the activations come from. Weights
+    have a scale for each channel and 7 bits, because processors without VNNI would overflow at 8.
     Raises InputError for a model without convolutions.
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-    whole = with_whole_weights(model)
+    # Its gradients are those of the network before it is rounded.
+    whole = without_heatmap(with_whole_weights(model))
     first = next((node for node in whole.graph.node if node.op_type == "Conv"), None)
     if first is None:
         raise InputError("the model has no convolution, so that 8 bits gain nothing; export it as float32 or float16.")

@@ -60,6 +60,12 @@ def apply(keras: Any, step: dict[str, Any], inputs: list[Any], weights: list[np.
         return ops.reshape(value, step["shape"])
     if do == "slice":
         return value[tuple(slice(*(cut or [None])) for cut in step["cuts"])]
+    if do == "take":
+        return ops.take(value, np.array(step["places"]), axis=step["axis"])
+    if do == "look_up":
+        return ops.take(inputs[1], ops.cast(value, "int32"), axis=0)
+    if do == "truncate":
+        return ops.sign(value) * ops.floor(ops.absolute(value))
     if do == "clip":
         return ops.clip(value, step["low"], step["high"])
     if do == "ramp":

@@ -27,6 +27,7 @@ from hemascope.export.specialise import OF_THE_BATCH, Specialised
 Operator = Callable[[Plan, onnx.NodeProto], None]
 
 LOWEST = float(np.finfo(np.float32).min)
+WHOLE = (onnx.TensorProto.UINT8, onnx.TensorProto.INT32, onnx.TensorProto.INT64)
 
 
 def plan_of(source: Specialised) -> Plan:
@@ -162,7 +163,7 @@ def _product(plan: Plan, node: onnx.NodeProto) -> None:
     constants = [plan.source.constants.get(name) for name in node.input]
     for numbers in constants:
         # The resizing of a picture that has the network's size already.
-        if numbers is not None and numbers.ndim == 2 and np.array_equal(numbers, np.eye(*numbers.shape)):
+        if numbers is not None and numbers.ndim == 2 and np.array_equal(numbers, np.eye(len(numbers))):
             plan.same(node)
             return
     inputs = [
@@ -267,10 +268,32 @@ def _same(plan: Plan, node: onnx.NodeProto) -> None:
     plan.same(node)
 
 
+def _gathering(plan: Plan, node: onnx.NodeProto) -> None:
+    axis = int(attributes_of(node).get("axis", 0))
+    table = plan.source.constants.get(node.input[0])
+    if table is not None:
+        if table.ndim != 1:
+            raise unsupported(node, "from a table of several columns")
+        order = plan.values[node.input[1]].order
+        plan.keep(node, plan.step("look_up", [plan.in_order(node.input[1], order), plan.array(table)]), order)
+        return
+    order, places = plan.values[node.input[0]].order, plan.constant(node, 1)
+    assert places is not None
+    side = plan.shape(node.input[0])[axis]
+    if places.ndim != 1 or side == OF_THE_BATCH:
+        raise unsupported(node, "that takes out single values or pictures")
+    _alike(plan, node, "take", places=(places % side).tolist(), axis=order.index(axis % len(order)))
+
+
 def _cast(plan: Plan, node: onnx.NodeProto) -> None:
-    if attributes_of(node)["to"] != onnx.TensorProto.FLOAT:
-        raise unsupported(node, "to another kind of number than float32")
-    plan.same(node)
+    to = attributes_of(node)["to"]
+    if to in WHOLE:
+        # Numbers stay float32 here, which holds whole ones up to 2**24.
+        _alike(plan, node, "truncate")
+    elif to == onnx.TensorProto.FLOAT:
+        plan.same(node)
+    else:
+        raise unsupported(node, "to another kind of number than float32 or whole ones")
 
 
 OPERATORS: dict[str, Operator] = {
@@ -282,6 +305,7 @@ OPERATORS: dict[str, Operator] = {
     "Conv": _convolution,
     "Dropout": _same,
     "Flatten": _reshaping,
+    "Gather": _gathering,
     "Gemm": _dense,
     "GlobalAveragePool": partial(_global_pool, do="mean"),
     "GlobalMaxPool": partial(_global_pool, do="maximum_of"),

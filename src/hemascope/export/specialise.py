@@ -73,7 +73,7 @@ def _values(
     import onnxruntime
 
     outputs = [onnx.ValueInfoProto(name=name) for node in nodes for name in node.output if name]
-    part = with_nodes(model, nodes, list(model.graph.input), outputs)
+    part = with_nodes(model, nodes, [model.graph.input[0]], outputs)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -24,6 +24,7 @@ from hemascope.export.operators import plan_of
 from hemascope.export.source import TOLERANCES, Precision, Source, beside, check_new, facts_of, open_source
 from hemascope.export.specialise import specialise
 from hemascope.files import replacing, write_json
+from hemascope.on_request import without_heatmap
 from hemascope.synthetic import draw_cells
 
 Runtime = Literal["onnx", "keras"]
@@ -111,13 +112,13 @@ def _check_kind(source: Source, runtime: Runtime, precision: Precision) -> None:
 
 
 def _onnx_weights(source: Source, precision: Precision) -> dict[str, bytes]:
-    proto: onnx.ModelProto = source.in_precision(precision)
+    proto: onnx.ModelProto = without_heatmap(source.in_precision(precision))
     add_metadata(proto, source.told(precision))
     return {"model.onnx": proto.SerializeToString()}
 
 
 def _keras_weights(source: Source) -> dict[str, bytes]:
-    plan = plan_of(specialise(source.in_precision("float32"), PICTURE[0]))
+    plan = plan_of(specialise(without_heatmap(source.in_precision("float32")), PICTURE[0]))
     told = {
         "class_names": list(source.model.class_names),
         **source.told("float32"),

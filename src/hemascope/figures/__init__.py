@@ -8,7 +8,7 @@ that a page can say what the picture shows. Text is drawn literally: a class nam
 from hemascope.figures.cells import augmentation_grid, cell_grid, corrupted_mistakes, mistakes
 from hemascope.figures.cleaning import class_distribution, mean_pixel_histogram
 from hemascope.figures.corruptions import corruption_sheet
-from hemascope.figures.explained import explanation
+from hemascope.figures.explained import explanation, heat_maps
 from hemascope.figures.robustness import recall_heat_map, severity_curves
 from hemascope.figures.scores import (
     confusion_matrix,
@@ -28,6 +28,7 @@ __all__ = [
     "corruption_sheet",
     "data_learning_curve",
     "explanation",
+    "heat_maps",
     "leaderboard",
     "mean_pixel_histogram",
     "mistakes",

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from hemascope.colour import ColourMatch, Colours
 from hemascope.data import Cells, Images
@@ -72,6 +73,11 @@ class Fitted:
     def better(self) -> bool:
         return self.refitted > self.unchanged
 
+    def right_of(self, name: str) -> int:
+        """How many pictures of a class the refitted model names rightly, in cross-validation."""
+        place = self.class_names.index(name)
+        return int((self.logits[self.labels == place].argmax(1) == place).sum())
+
     def sentence(self) -> str:
         rows = len(self.labels)
         after, before = (
@@ -114,7 +120,9 @@ def fit_head(logarithms: Floats, embeddings: Floats, labels: Labels, penalty: fl
 
     start = np.zeros(width * classes + classes + 1)
     start[-1] = 1
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": STEPS}).x
+    # The matrices are small: threads would wait for each other, for minutes on a busy machine.
+    with threadpool_limits(1):
+        found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": STEPS}).x
     weights = found[: width * classes].reshape(width, classes) / spread[:, None]
     return Head(float(found[-1]), weights, found[width * classes : -1] - mean @ weights)
 
@@ -184,13 +192,14 @@ def _known_first(model: Model, cells: Cells) -> tuple[Labels, tuple[str, ...]]:
 
 def _fronts(model: Model, images: Images) -> Iterator[Front]:
     """What is tried in front of the model, the pictures as they are first."""
-    yield Front()
+    size = model.image_size
+    yield Front(size)
     if "features" in model.metadata:
         return
     colours: list[ColourMatch | None] = [None]
     if model.colours is not None:
         colours.append(ColourMatch.between(Colours.of(images), model.colours))
-    yield from (Front(field, match) for match in colours for field in FIELDS if (field, match) != (1.0, None))
+    yield from (Front(size, field, match) for match in colours for field in FIELDS if (field, match) != (1.0, None))
 
 
 def _poses(images: Images) -> Iterator[Images]:

@@ -22,6 +22,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from hemascope.data import Images, decode
 from hemascope.errors import InputError
+from hemascope.models import folder_of
 from hemascope.resize import central_square, resize
 from hemascope.runtime import BATCH, PURPOSE, Answers, Model
 from hemascope.serve import telemetry
@@ -254,7 +255,7 @@ def make_app(
     name: what the model is called; by default after its folder. token: what clients must bring, if anything. hosts: the
     names that the service answers to, without ports; None for any. crop: as in `hemascope predict`.
     """
-    service = Service(model, name or model.path.parent.parent.name or model.path.stem, limits or Limits(), crop)
+    service = Service(model, name or folder_of(model.path).name or model.path.stem, limits or Limits(), crop)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:

@@ -247,7 +247,7 @@ class SpotDesk:
         return SpotCheck(len(named), agreed, *clopper_pearson_interval(agreed, len(named)))
 
 
-def draw_spot_check(cells: Cells, count: int, seed: int, labelled: bool = True) -> list[int]:
+def rows_to_check(cells: Cells, count: int, seed: int, labelled: bool = True) -> list[int]:
     """Rows drawn at random without replacement, each of other pixels; fewer where there are no more.
 
     labelled: whether only rows with a label are drawn. Raises InputError when there is none.

@@ -6,6 +6,7 @@ import hashlib
 from importlib import resources
 
 from fastapi import FastAPI
+from jinja2 import Environment, PackageLoader
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,12 +21,24 @@ _TYPES = {
 _STYLE = ("templates", "page.css")
 
 
+_FRAME = "frame.html.j2"
+
+
 class Pages:
-    """The pages of `serve/web`: each file's content, type and tag, so that a browser asks for it once."""
+    """The pages of `serve/web`: each file's content, type and tag, so that a browser asks for it once.
+
+    NAME.html.j2 is made into NAME.html, with the head, the bar and the foot that all of them have.
+    """
 
     def __init__(self) -> None:
         web = resources.files("hemascope.serve") / "web"
         files = {file.name: file.read_bytes() for file in web.iterdir() if file.name.endswith(tuple(_TYPES))}
+        templates = Environment(
+            loader=PackageLoader("hemascope.serve", "web"), autoescape=True, keep_trailing_newline=True
+        )
+        for name in templates.list_templates(extensions=["j2"]):
+            if name != _FRAME:
+                files[name.removesuffix(".j2")] = templates.get_template(name).render().encode()
         files["page.css"] = resources.files("hemascope").joinpath(*_STYLE).read_bytes()
         self._files = {
             name: (content, _TYPES["." + name.rpartition(".")[2]], f'"{hashlib.sha256(content).hexdigest()[:16]}"')

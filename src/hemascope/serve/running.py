@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import socket
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -75,3 +79,21 @@ def run(app: ASGIApp, listener: socket.socket, stop_seconds: float, say: Callabl
         say(f"stopped by {stopped.number.name}; everything that was accepted has been answered.")
     finally:
         listener.close()
+
+
+@contextmanager
+def service(*words: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """The process of `hemascope WORDS --port 0`, a service that takes connections, and its port; killed at the end.
+
+    Raises InputError, with what it said, when it does not start.
+    """
+    command = [sys.executable, "-m", "hemascope", *words, "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603
+        try:
+            assert process.stdout is not None
+            found = re.search(r":(\d+)/", process.stdout.readline())
+            if found is None:
+                raise InputError(f"hemascope {' '.join(words)}: did not start: {process.communicate()[1].strip()}")
+            yield process, int(found[1])
+        finally:
+            process.kill()

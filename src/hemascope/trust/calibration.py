@@ -62,7 +62,9 @@ class Calibration:
         With s = softmax(logits) * inverse_weights it is softmax(log(max((s / sum(s) - e / K) / (1 - e), least)) / T).
         Raises InputError when the logits are of other classes or no numbers.
         """
-        return _softmax(_undistorted(logits, self) / self.temperature)
+        from scipy.special import softmax
+
+        return np.asarray(softmax(_undistorted(logits, self) / self.temperature, axis=1))
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, ready for a JSON file."""
@@ -139,11 +141,13 @@ def fit_calibration(
 
 def _undistorted(logits: ArrayLike, calibration: Calibration) -> Floats:
     """Logarithms of the softmax with weights and smoothing divided out, not normalised: float64 (n, classes)."""
+    from scipy.special import softmax
+
     values = checked_logits(logits)
     classes = len(calibration.class_prior)
     if values.shape[1] != classes:
         raise InputError(f"logits have {values.shape[1]} classes and the calibration {classes}; fit it on this model.")
-    shares = _softmax(values) * calibration.inverse_weights
+    shares = softmax(values, axis=1) * calibration.inverse_weights
     # Where a row is certain of a class that no row trained, nothing is left of it.
     total = np.maximum(shares.sum(1, keepdims=True), LEAST)
     smoothing = calibration.smoothing
@@ -163,11 +167,6 @@ def _likeliest_temperature(values: Floats, labels: NDArray[np.int64]) -> float:
     # Convex in 1 / T, so that the minimum is the only one.
     found = minimize_scalar(loss, bounds=(1 / LARGEST_TEMPERATURE, LARGEST_TEMPERATURE), method="bounded")
     return float(1 / found.x)
-
-
-def _softmax(values: Floats) -> Floats:
-    raised = np.exp(values - values.max(1, keepdims=True))
-    return np.asarray(raised / raised.sum(1, keepdims=True))
 
 
 def restated(probabilities: ArrayLike, prior_from: ArrayLike, prior_to: ArrayLike) -> Floats:

@@ -17,6 +17,8 @@ UNSURE = "unsure"
 OUTLIER = "outlier"
 """The kinds of reasons. Each reason is "KIND: a sentence", so that a program counts them and a person reads them."""
 PROVISIONAL = 0.5
+MOST_EXCLUDED = 0.5
+"""From this part of the probability on classes that the differential count has none of, what is left says little."""
 
 
 @dataclass(frozen=True)
@@ -39,19 +41,22 @@ class Verdict:
         images: uint8 (n, height, width, 3), as the model saw them; without them nothing is said of the scale.
         """
         confidences, scores = answers.probabilities.max(axis=1).tolist(), answers.outlier_score.tolist()
-        reasons = [self._reasons(sure, strange) for sure, strange in zip(confidences, scores, strict=True)]
+        excluded = [0.0] * len(scores) if answers.excluded is None else answers.excluded.tolist()
+        reasons = [self._reasons(*each) for each in zip(confidences, scores, excluded, strict=True)]
         if self.sizes is not None and images is not None and len(images):
             for known, size in zip(reasons, self.sizes.reasons(images, answers.probabilities.argmax(1)), strict=True):
                 known += [size] if size else []
         return reasons
 
-    def _reasons(self, sure: float, strange: float) -> list[str]:
+    def _reasons(self, sure: float, strange: float, excluded: float) -> list[str]:
         reasons, most = [], self.outlier_score
         # What is no number is neither sure nor usual.
         if most is not None and not strange <= most:
             reasons.append(f"{OUTLIER}: unlike the training pictures ({strange:.1f}, above {most:.1f}).")
         if not sure >= self.confidence:
             reasons.append(f"{UNSURE}: the highest probability is {sure:.2f}, below {self.confidence:.2f}.")
+        if excluded > MOST_EXCLUDED:
+            reasons.append(f"{UNSURE}: it looks like a class that the differential count has none of ({excluded:.2f}).")
         return reasons
 
     def thresholds(self) -> Mapping[str, float | None]:
