@@ -1,17 +1,18 @@
 """What prediction costs beside other ways to the same table, from a cold start, and whether kills lose a row.
 
-    python bench/predict.py [rates] [cold] [killed] [--pictures 20000] [--rounds 3]
+    python bench/predict.py [rates] [cold] [killed] [--pictures 20000] [--rounds 3] [--large 200000]
 
 It names JPEG files of 96 x 96 pixels, made once under runs/bench-predict from the real cells beside the checkout, or
 from drawn ones where those are not there. All ways have two cores.
 
 rates: images/s from the files to the table, ours beside the same network in torch (eager), in ONNX Runtime by hand,
-and, where HEMASCOPE_BENCH_KERAS and HEMASCOPE_BENCH_ULTRALYTICS name the Python of an environment with TensorFlow or
-with ultralytics and hemascope, beside those; each in a process of its own, in turns, so that a busy machine slows them
-alike. What Keras and ultralytics run is exported to a model file of ours, so that the network is the same there, too.
+and, where HEMASCOPE_KERAS_PYTHON names the Python of an environment with TensorFlow and pandas, and
+HEMASCOPE_ULTRALYTICS_PYTHON one with ultralytics and hemascope, beside those; each in a process of its own, in turns,
+so that a busy machine slows them alike. What Keras and ultralytics run is exported to a model file of ours, so that the
+network is the same there, too.
 cold: one picture, from the start of the process to the table.
-killed: a job of 200,000 pictures (hard links) is killed five times and goes on; its table must have the very bytes of
-one that nothing stopped; and the peak memory of jobs of 2,000, 20,000 and 200,000.
+killed: a job of --large pictures (hard links) is killed five times and goes on; its table must have the very bytes of
+one that nothing stopped; and the peak memory of jobs of that many, a tenth and a hundredth.
 
 The last line printed is one line of JSON with every figure. MISSED lines before it tell what is not as wanted.
 """
@@ -28,6 +29,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ import numpy as np
 from PIL import Image
 
 from hemascope.bulk.journal import parts_folder
+from hemascope.bulk.plan import PART_ROWS
 from hemascope.data import load
 from hemascope.synthetic import draw_cells
 
@@ -47,7 +50,6 @@ HEAVY = 10
 """DenseNet121 takes some ten times as long for a picture, so it gets one in so many."""
 COLD_SECONDS = 1.2
 COLD_TIMES = 9
-LARGE = 200_000
 KILLS = 5
 MOST_GROWTH_MIB = 64
 Figures = dict[str, Any]
@@ -103,8 +105,8 @@ def rates(pictures: int, rounds: int) -> Figures:
         (way, here, pictures, "small") for way in ("torch_eager", "onnxruntime_loop")
     ]
     for way, variable, export, count in (
-        ("keras", "HEMASCOPE_BENCH_KERAS", "export_densenet", pictures // HEAVY),
-        ("ultralytics", "HEMASCOPE_BENCH_ULTRALYTICS", "export_yolo", pictures),
+        ("keras", "HEMASCOPE_KERAS_PYTHON", "export_densenet", pictures // HEAVY),
+        ("ultralytics", "HEMASCOPE_ULTRALYTICS_PYTHON", "export_yolo", pictures),
     ):
         python = os.environ.get(variable)
         if python is None:
@@ -179,11 +181,12 @@ def peak_of(folder: Path, out: Path) -> float:
     return peak / 1024
 
 
-def killed() -> Figures:
+def killed(large: int) -> Figures:
     """Kill a large job five times, go on each time, and compare its table with that of a job that nothing stopped."""
     files = sorted(make_pictures(2_000).iterdir())
     peaks: dict[str, float] = {}
-    for count in (2_000, 20_000, LARGE):
+    few = large // 100
+    for count in (few, large // 10, large):
         out = ROOM / f"whole-{count}.csv"
         out.unlink(missing_ok=True)
         shutil.rmtree(parts_folder(out), ignore_errors=True)
@@ -191,14 +194,17 @@ def killed() -> Figures:
         peaks[f"{count}"] = round(peak_of(large_folder(files, count), out), 1)
         rate = count / (time.perf_counter() - began)
         print(f"  {count:,} pictures: at most {peaks[f'{count}']} MiB, {rate:,.0f} images/s", flush=True)
-    folder, out = large_folder(files, LARGE), ROOM / "killed.csv"
+    folder, out = large_folder(files, large), ROOM / "killed.csv"
     out.unlink(missing_ok=True)
     shutil.rmtree(parts_folder(out), ignore_errors=True)
-    rng = np.random.default_rng(0)
+    rng, parts = np.random.default_rng(0), -(-large // PART_ROWS)
     done: list[int] = []
     for number in range(KILLS):
         process = subprocess.Popen(command(folder, "--out", out, "--resume"), stdout=subprocess.DEVNULL, env=plain())
-        while len(list(parts_folder(out).glob("part-*.parquet"))) < (number + 1) * 8 and process.poll() is None:
+        while (
+            len(list(parts_folder(out).glob("part-*.parquet"))) < (number + 1) * parts // (KILLS + 1)
+            and process.poll() is None
+        ):
             time.sleep(0.05)
         # At any moment of the part that is being made.
         time.sleep(rng.uniform(0, 4))
@@ -207,11 +213,11 @@ def killed() -> Figures:
         done.append(len(list(parts_folder(out).glob("part-*.parquet"))))
         print(f"  killed with {done[-1]} parts done", flush=True)
     subprocess.run(command(folder, "--out", out, "--resume"), check=True, stdout=subprocess.DEVNULL, env=plain())
-    same = out.read_bytes() == (ROOM / f"whole-{LARGE}.csv").read_bytes()
+    same = out.read_bytes() == (ROOM / f"whole-{large}.csv").read_bytes()
     rows = sum(1 for _ in out.open(encoding="utf-8")) - 1
     print(f"  {rows:,} rows, {'the same bytes as' if same else 'NOT the bytes of'} the job that nothing stopped")
-    missed = [] if same and rows == LARGE else ["the table of the killed job differs"]
-    if peaks[f"{LARGE}"] > peaks["2000"] + MOST_GROWTH_MIB:
+    missed = [] if same and rows == large else ["the table of the killed job differs"]
+    if peaks[f"{large}"] > peaks[f"{few}"] + MOST_GROWTH_MIB:
         missed.append(f"memory grows: {peaks}")
     return {"peak_mib": peaks, "parts_at_each_kill": done, "same_bytes": same, "rows": rows, "missed": missed}
 
@@ -221,16 +227,24 @@ def main() -> int:
     parser.add_argument("sections", nargs="*", metavar="section", help="rates, cold, killed; all when left out")
     parser.add_argument("--pictures", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--large", type=int, default=200_000)
     asked = parser.parse_args()
-    sections = {"rates": lambda: rates(asked.pictures, asked.rounds), "cold": cold, "killed": killed}
+    sections: dict[str, tuple[Callable[..., Figures], tuple[int, ...]]] = {
+        "rates": (rates, (asked.pictures, asked.rounds)),
+        "cold": (cold, ()),
+        "killed": (killed, (asked.large,)),
+    }
+    if asked.large < (least := (KILLS + 3) * PART_ROWS):
+        parser.error(f"--large is {asked.large:,}; {KILLS} kills need {least:,} pictures or more.")
     if unknown := [name for name in asked.sections if name not in sections]:
         parser.error(f"there is no section '{unknown[0]}'; the sections are {', '.join(sections)}.")
     ROOM.mkdir(parents=True, exist_ok=True)
     figures: Figures = {"load_average": round(os.getloadavg()[0], 1), "cores": os.cpu_count()}
     print(f"{'real' if REAL.is_dir() else 'drawn'} cells; load average {figures['load_average']} before the start")
     for name in asked.sections or sections:
-        print(f"{name}: {(sections[name].__doc__ or rates.__doc__ or '').splitlines()[0]}", flush=True)
-        figures[name] = sections[name]()
+        work, given = sections[name]
+        print(f"{name}: {(work.__doc__ or '').splitlines()[0]}", flush=True)
+        figures[name] = work(*given)
         for sentence in figures[name]["missed"]:
             print(f"  MISSED {sentence}")
     print(json.dumps(figures))

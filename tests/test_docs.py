@@ -140,6 +140,12 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dirty: Cells) -> Path
     Path("new_slides").mkdir()
     for row, pixels in enumerate(np.asarray(hemascope.draw_cells(64, seed=9, size=32).images)):
         Image.fromarray(pixels).save(f"new_slides/{row}.png")
+    labelled = hemascope.draw_cells(40, seed=10, size=32)
+    for row, pixels in enumerate(np.asarray(labelled.images)):
+        place = Path("other_lab", "blast" if row < 6 else labelled.class_names[labelled.labels[row]])
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(place / f"{row}.png")
+    Path("count.csv").write_text("neutrophil,60\nlymphocyte,30\nmonocyte,10\n", encoding="utf-8")
     Path("shards").mkdir()
     for name in ("more.zip", "shards/0.zip", "shards/1.zip"):
         with zipfile.ZipFile(name, "w") as archive:
@@ -164,6 +170,17 @@ def with_tiny_recipes(words: list[str], tiny: Callable[..., Recipe]) -> list[str
         place = words.index("--count") + 1
         words[place] = str(min(FEW, int(words[place])))
     return words
+
+
+def make_room(words: list[str]) -> None:
+    """Remove what an earlier command of the page wrote to the same place: each block of a page stands for itself."""
+    out = words[words.index("--out") + 1] if "--out" in words else "predictions.csv" if words[0] == "predict" else None
+    if words[0] == "sample":
+        out = words[1]
+    if out is not None and "--resume" not in words:
+        shutil.rmtree(out, ignore_errors=True)
+        if Path(out).is_file():
+            Path(out).unlink()
 
 
 def label_by_hand(words: list[str]) -> None:
@@ -191,13 +208,12 @@ def test_the_commands_of_a_page_run(
         for words, language in commands(page)
         if language == "bash" and words[0] not in STAYS_RUNNING and not NOT_RUN.keys() & set(words)
     ]
-    # The run that a page speaks of and does not make; the cells that it draws itself are not there before.
+    # The run that a page speaks of and does not make.
     made = {words[words.index("--out") + 1] for words in run_here if "--out" in words}
     for name in {"RUN", "run"} & {word for words in run_here for word in words} - made:
         shutil.copytree(request.getfixturevalue("finished").folder, name)
     for words in run_here:
-        if words[0] == "sample":
-            Path(words[1]).unlink(missing_ok=True)
+        make_room(words)
         monkeypatch.setattr(sys, "argv", ["hemascope", *with_tiny_recipes(words, tiny)])
         with pytest.raises(SystemExit) as end:
             main()

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 import hemascope
-from hemascope.models import shipped_models
+from hemascope.models import model_file, shipped_models
 from hemascope.recipe import recipe_names
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,9 +55,10 @@ def test_the_wheel_holds_all_that_a_user_needs(wheel: zipfile.ZipFile) -> None:
     }
     assert "hemascope/py.typed" in names
     assert all(f"hemascope/recipes/{name}.yaml" in names for name in recipe_names())
-    assert all(f"hemascope/models/{name}/model/model.onnx" in names for name in shipped_models())
-    for folder, ending in (("templates", ".html.j2"), ("serve/web", ".html")):
-        assert any(name.startswith(f"hemascope/{folder}/") and name.endswith(ending) for name in names)
+    assert shipped_models()
+    assert all(f"hemascope/{model_file(name).relative_to(package)}" in names for name in shipped_models())
+    for folder in ("templates", "serve/web"):
+        assert any(name.startswith(f"hemascope/{folder}/") and ".html" in name for name in names)
 
 
 def test_the_wheel_holds_nothing_else(wheel: zipfile.ZipFile) -> None:

@@ -51,6 +51,8 @@ def test_a_file_says_the_same_as_pairs(tmp_path: Path, text: str) -> None:
     (tmp_path / "count.csv").write_text(text, encoding="utf-8")
     assert read_prior(str(tmp_path / "count.csv")) == PRIOR
     assert read_prior("seg=50, band=10%,LYM=30,monocyte=10") == PRIOR
+    # A class of the model's own goes before what its name usually means.
+    assert read_prior("seg=50,band=10", ("band", "neutrophil")) == {"neutrophil": 50, "band": 10}
 
 
 def test_what_is_no_differential_count_is_told_in_a_sentence(tmp_path: Path) -> None:
@@ -184,9 +186,11 @@ def test_the_command_takes_a_file_or_pairs(finished: Run, pool: Path, tmp_path: 
             "for this differential count: neutrophil 60 %, lymphocyte 30 %, monocyte 10 %; no basophil" in said.output
         )
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
-    refused = runner.invoke(app, [*command, "--out", str(tmp_path / "c.csv"), "--prior", "blast=1"])
+    new = ["--out", str(tmp_path / "c.csv"), "--explain", str(tmp_path / "sheets")]
+    refused = runner.invoke(app, [*command, *new, "--prior", "blast=1"])
     assert "--prior names 'blast'" in str(refused.exception)
     assert not list(tmp_path.glob("c.csv*"))
+    assert not (tmp_path / "sheets").exists()
 
 
 def test_a_sheet_shows_the_restated_answer(pool: Path, tmp_path: Path) -> None:

@@ -58,6 +58,22 @@ Prior = Annotated[
 ]
 
 
+def prior_for(model: Path, text: str | None) -> dict[str, float] | None:
+    """The shares or counts by class that --prior gives; None without it.
+
+    Checked against the model's classes before anything is done that takes long.
+    """
+    if text is None:
+        return None
+    from hemascope.runtime import load_model
+    from hemascope.trust.prior import prior_shares, read_prior
+
+    names = load_model(model).class_names
+    shares = read_prior(text, names)
+    prior_shares(names, shares)
+    return shares
+
+
 def load_any(
     data: Path,
     class_map: list[str] | None,

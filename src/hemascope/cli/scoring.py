@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hemascope.cli.options import AnyCrop, ClassMap, GroupBy, Prior, Stain, Views, complete_models, load_any
+from hemascope.cli.options import AnyCrop, ClassMap, GroupBy, Prior, Stain, Views, complete_models, load_any, prior_for
 from hemascope.errors import InputError
 
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ def evaluate(
     from hemascope.files import new_folder
     from hemascope.preparation.asked import asked_for
     from hemascope.runtime import load_model
-    from hemascope.trust.prior import precision_by_class, prior_shares, read_prior
+    from hemascope.trust.prior import precision_by_class
 
-    shares = None if prior is None else read_prior(prior)
+    shares = prior_for(model, prior)
     if labels is not None and spot_check is None:
         raise InputError("--labels needs --spot-check N, the number of pictures that were drawn; give both.")
     if out is not None:
@@ -80,10 +80,6 @@ def evaluate(
     from hemascope.evaluate import evaluate as score
     from hemascope.evaluate import summary
     from hemascope.preparation.cells import prepared_pictures
-
-    if shares is not None:
-        # Scoring takes a while, and what is wrong with a count is known before.
-        prior_shares(load_model(model).class_names, shares)
 
     def scored(model: Path) -> Evaluation:
         preparation, shown = prepared_pictures(load_model(model).with_views(views), cells, asked, read)
@@ -109,7 +105,6 @@ def evaluate(
     if out is not None:
         from hemascope.drawing import draw_answers
         from hemascope.report import write_report
-        from hemascope.runtime import load_model
 
         found.scores["model"] = model.name
         found.write(out)
@@ -228,13 +223,13 @@ def predict(
     """Name the cell on each picture: one table, a row a picture, also for those that cannot be read."""
     from hemascope.bulk.job import ENGINES, predict_to_table
     from hemascope.runtime import load_model
-    from hemascope.trust.prior import prior_in_words, read_prior
+    from hemascope.trust.prior import prior_in_words
 
     if unknown := [name for name in columns or () if name != "embedding"]:
         raise InputError(f"--columns {unknown[0]}: there is no such column to add; expected embedding.")
     if engine not in ENGINES:
         raise InputError(f"--engine {engine}: expected {' or '.join(ENGINES)}.")
-    shares = None if prior is None else read_prior(prior)
+    shares = prior_for(model, prior)
     if explain is not None:
         from hemascope.files import new_folder
 

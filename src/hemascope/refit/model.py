@@ -17,7 +17,7 @@ from hemascope.data import NO_GROUPS_NOTE, Cells, pixel_hashes
 from hemascope.errors import InputError
 from hemascope.evaluate import check_labels, score
 from hemascope.files import new_folder, replacing, write_json, write_text
-from hemascope.models import model_folder
+from hemascope.models import folder_of
 from hemascope.refit.head import LEAST, Fitted, Head, fit
 from hemascope.run import Run, command_line, versions, write_environment, write_table
 from hemascope.run import fingerprint as data_fingerprint
@@ -136,9 +136,7 @@ def _write_model(base: Model, found: Fitted, trust: Trust, temperature: float, r
 
 def _write_run(model: str | Path, base: Model, found: Fitted, trust: Trust, cells: Cells, run: Run, seed: int) -> None:
     """What makes the folder a run: the rows, the scores in cross-validation, where the model came from, its card."""
-    names, before = found.class_names, model_folder(model)
-    # A file alone may still stand in the folder of its run.
-    before = before if before.is_dir() else base.path.parent.parent
+    names, before = found.class_names, folder_of(base.path)
     named = replace(cells, labels=found.labels.astype(np.int64), class_names=names)
     rows = pd.DataFrame(
         {

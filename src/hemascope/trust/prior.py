@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,12 @@ MOST_BYTES = 2**20
 _EXAMPLE = "neutrophil=60,lymphocyte=30"
 
 
-def read_prior(text: str) -> dict[str, float]:
+def read_prior(text: str, class_names: Collection[str] = ()) -> dict[str, float]:
     """The shares or counts by class of CLASS=SHARE,CLASS=SHARE, or of a file with a class and a number in each line.
 
-    In a file a comma, semicolon, tab or = stands between them, and the first line may be a header. Usual names of the
-    eight cells are understood, and counts of the same cell add up (bands and segmented neutrophils). Raises InputError
-    for what is neither.
+    In a file a comma, semicolon, tab or = stands between them, and the first line may be a header. class_names: those
+    of the model; other usual names of the eight cells are understood too, and counts of the same cell add up (bands and
+    segmented neutrophils). Raises InputError for what is neither.
     """
     path = Path(text)
     try:
@@ -31,7 +31,7 @@ def read_prior(text: str) -> dict[str, float]:
     except (OSError, ValueError):
         is_file = False
     if is_file:
-        return _of_file(path)
+        return _of_file(path, class_names)
     if "=" not in text:
         raise InputError(f"--prior is '{text}': there is no such file; give one, or CLASS=SHARE such as {_EXAMPLE}.")
     shares: dict[str, float] = {}
@@ -40,11 +40,11 @@ def read_prior(text: str) -> dict[str, float]:
         share = _number(number)
         if not (name.strip() and sign) or share is None:
             raise InputError(f"--prior has '{entry}', expected CLASS=SHARE such as {_EXAMPLE}.")
-        _add(shares, name, share)
+        _add(shares, name, share, class_names)
     return shares
 
 
-def _of_file(path: Path) -> dict[str, float]:
+def _of_file(path: Path, class_names: Collection[str]) -> dict[str, float]:
     shares: dict[str, float] = {}
     try:
         if path.stat().st_size > MOST_BYTES:
@@ -63,7 +63,7 @@ def _of_file(path: Path) -> dict[str, float]:
             continue  # a header
         if share is None or not name.strip():
             raise InputError(f"{path}, line {at}: is '{line.strip()[:60]}', expected a class and a number; correct it.")
-        _add(shares, name, share)
+        _add(shares, name, share, class_names)
     if not shares:
         raise InputError(f"{path}: names no class; give a class and a number in each line.")
     return shares
@@ -76,9 +76,9 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _add(shares: dict[str, float], name: str, share: float) -> None:
+def _add(shares: dict[str, float], name: str, share: float, class_names: Collection[str]) -> None:
     plain = name.strip().strip('"')
-    known = class_of(plain) or plain
+    known = plain if plain in class_names else class_of(plain) or plain
     shares[known] = shares.get(known, 0.0) + share
 
 
