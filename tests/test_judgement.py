@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from hemascope.data import Cells, save_npz
 from hemascope.errors import InputError
 from hemascope.evaluate import evaluate
 from hemascope.judgement import judge_unlabelled, known
+from hemascope.preparation.square import at_scale
 from hemascope.run import Run
 from hemascope.runtime import answers_of, load_model
 from hemascope.synthetic import draw_cells
@@ -75,3 +77,15 @@ def test_the_command_speaks_of_pictures_without_labels(finished: Run, fresh: Cel
     refused = runner.invoke(app, ["evaluate", str(finished.folder), str(data), "--stress"])
     assert isinstance(refused.exception, InputError)
     assert "needs labelled pictures" in str(refused.exception)
+
+
+def test_cells_of_another_scale_are_told(finished: Run, fresh: Cells) -> None:
+    model = load_model(finished.folder)
+    assert model.trust is not None
+    for field, told in ((1.0, False), (3.0, True)):
+        cells = replace(fresh, images=at_scale(np.asarray(fresh.images[:]), field))
+        answers = answers_of(model, cells)._replace(probabilities=np.eye(8, dtype=np.float32)[fresh.labels])
+        judged = judge_unlabelled(model.trust, answers, cells)
+        assert any(sentence.startswith("scale?: ") for sentence in judged.sentences) == told
+        assert ("scale?" in [line["name"] for line in judged.facts["drift"]]) == told
+        json.dumps(judged.facts, allow_nan=False)

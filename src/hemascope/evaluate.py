@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from hemascope import metrics
 from hemascope.audit.copies import find_copies
 from hemascope.data import Cells, Images, load, pixel_hashes
+from hemascope.data.cells import Pictures
 from hemascope.errors import InputError
 from hemascope.files import replacing, write_json
 from hemascope.judgement import drifted, judge_labelled, known
@@ -70,6 +71,8 @@ def evaluate(
     *,
     trained_on: Collection[Any] | None = None,
     seed: int = 0,
+    shown: Pictures | None = None,
+    views: int = 1,
 ) -> Evaluation:
     """Let a model name labelled cells, and score it.
 
@@ -77,7 +80,8 @@ def evaluate(
     Classes are matched by name. trained_on: the `pixel_hashes` of the pictures that made the model, which a run folder
     knows; rows that show the same pixels are left out of the scores, and the accuracy with them is told beside. For
     the bootstrap intervals the rows of a patient or slide are resampled together, or those with the same pixels when
-    the cells have no groups.
+    the cells have no groups. shown: the pictures of the same rows as the model is to see them, where they are prepared
+    for it. views: over how many poses of a picture an answer is averaged, for a model that is loaded here.
 
     Raises InputError when a picture has no label or a class that the model does not know, when no picture remains, or
     when the model gives something else than probabilities.
@@ -87,7 +91,7 @@ def evaluate(
         trained_on = training_hashes(model) if trained_on is None else trained_on
         # A file alone knows its pictures by their fingerprints.
         by_fingerprint = trained_on is None
-        model = load_model(model)
+        model = load_model(model).with_views(views)
     trust = model.trust if isinstance(model, Model) else None
     if not isinstance(cells, Cells):
         cells = load(cells, classes=model.class_names)
@@ -98,6 +102,8 @@ def evaluate(
     if by_fingerprint and isinstance(model, Model) and (made := known(model, cells)) is not None:
         trained_on = hashes[made].tolist()
     seen = seen_rows(hashes, trained_on, source)
+    verdict = find_copies(cells, hashes).verdict
+    cells = cells if shown is None else replace(cells, images=shown)
     answers = None
     if isinstance(model, Model):
         answers = answers_of(model, cells, "evaluating")
@@ -121,8 +127,7 @@ def evaluate(
             )
     mistakes = confident_mistakes(probabilities[kept], cells.labels[kept], cells.ids[kept], cells.class_names)
     scores["confident_mistakes"] = [{**mistake, "row": int(kept[mistake["row"]])} for mistake in mistakes]
-    verdict = find_copies(cells, hashes).verdict[kept]
-    if doubtful := int(np.isin(verdict, ("not_a_cell", "copy_other_label")).sum()):
+    if doubtful := int(np.isin(verdict[kept], ("not_a_cell", "copy_other_label")).sum()):
         found.append(
             f"{source}: {doubtful:,} of the pictures scored stand under several labels, so no answer can be right; "
             "hemascope audit names them, and --apply writes the file without them."

@@ -13,9 +13,10 @@ from hemascope.data import Cells
 from hemascope.runtime import Answers, Model
 from hemascope.trust import coverage_table, reliability, risk_coverage
 from hemascope.trust.appearance import appearance
-from hemascope.trust.drift import compare, drift_sentences
+from hemascope.trust.drift import CHANCE, LEAST_ROWS, compare, drift_sentences
 from hemascope.trust.fingerprint import known_rows
 from hemascope.trust.fitted import Trust
+from hemascope.trust.scale import SCALE, USUALLY_FAR, CellSizes
 from hemascope.trust.slices import slice_sentences, slices
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ LABELS_ASKED = 60
 WORST = 8
 MOST_WORDS = 6
 _TOLD = 0.01
+SMALLEST_FAR = 0.05
+"""A smaller share of cells of another size is not told."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,8 @@ def judge_unlabelled(trust: Trust, answers: Answers, cells: Cells) -> Judgement:
 def drifted(trust: Trust, answers: Answers, cells: Cells) -> tuple[list[dict[str, Any]], list[str]]:
     """How cells differ from those that trained the model: a line for each thing that drifted, and sentences."""
     sentences = []
+    scale = _scale(trust, answers, cells)
+    sentences += [line["sentence"] for line in scale]
     strange = _strange(trust, answers).get("strange")
     if strange is not None and trust.outliers is not None and strange > 1 - trust.outliers.kept + _TOLD:
         sentences.append(
@@ -130,13 +135,31 @@ def drifted(trust: Trust, answers: Answers, cells: Cells) -> tuple[list[dict[str
             f"{1 - trust.outliers.kept:.0%} are"
         )
     if trust.reference is None:
-        return [], sentences
+        return scale, sentences
     table = compare(trust.reference, cells.images, answers.embedding, answers.probabilities.argmax(1))
     words = drift_sentences(table)
     if words:
         more = f"; and {len(words) - MOST_WORDS} things more" if len(words) > MOST_WORDS else ""
         sentences.append("these pictures differ from those of training: " + "; ".join(words[:MOST_WORDS]) + more)
-    return _lines(table[table["drifted"]], ("name", "value", "expected", "effect", "p", "sentence")), sentences
+    return scale + _lines(table[table["drifted"]], ("name", "value", "expected", "effect", "p", "sentence")), sentences
+
+
+def _scale(trust: Trust, answers: Answers, cells: Cells) -> list[dict[str, Any]]:
+    """A line like those of drift where more cells than usual are of another size than training cells; else none."""
+    from scipy.stats import binom
+
+    if trust.reference is None or len(cells) < LEAST_ROWS:
+        return []
+    sizes, predicted = CellSizes.of(trust.reference), answers.probabilities.argmax(1)
+    marked = sum(bool(reason) for rows, images in cells.batches() for reason in sizes.reasons(images, predicted[rows]))
+    share, p = marked / len(cells), float(binom.sf(marked - 1, len(cells), USUALLY_FAR))
+    if share < SMALLEST_FAR or p > CHANCE:
+        return []
+    told = (
+        f"{SCALE}: {share:.0%} of the cells are much larger or smaller than training cells of their class, of usual "
+        f"pictures {USUALLY_FAR:.0%}; --crop cell looks for their scale"
+    )
+    return [{"name": SCALE, "value": share, "expected": USUALLY_FAR, "effect": None, "p": p, "sentence": told}]
 
 
 def _strange(trust: Trust, answers: Answers) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,14 @@ from numpy.typing import NDArray
 
 from hemascope.bulk.answers import UNREADABLE, Answered, Namer, answered, joined, none_read
 from hemascope.bulk.plan import Part, plan, survey
+from hemascope.bulk.sample import pictures_of
 from hemascope.data import Cells, pixel_hashes
 from hemascope.errors import InputError
+from hemascope.preparation.asked import asked_for
+from hemascope.preparation.cells import prepared_pictures
+from hemascope.preparation.fitting import prepared_for
 from hemascope.progress import Progress
-from hemascope.runtime import Model, answers_of, load_model, training_hashes
+from hemascope.runtime import Answers, Model, answers_of, load_model, training_hashes
 from hemascope.trust.verdict import verdict_of
 
 if TYPE_CHECKING:
@@ -25,15 +30,19 @@ def predict(
     model: str | Path | Model,
     inputs: str | Path | Cells | Sequence[str | Path],
     *,
-    crop: int | None = None,
+    crop: int | str | None = None,
+    stain: str | None = None,
+    views: int = 1,
     prior: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
     """What a model takes each picture for, in memory; `hemascope.bulk` writes tables of any length.
 
     model: a run folder, its model.onnx, the name of a model of the package, or a loaded one. inputs: Cells, or paths:
     pictures, folders of pictures, patterns, data files (npz, Parquet, CSV), zip and tar archives, read in that order.
-    crop: the side in pixels of the central square to use. prior: the differential count among these pictures, shares or
-    counts by class, for which probabilities are restated (`Model.expecting`); that of the training pictures when None.
+    crop: the side in pixels of the central square to use, of paths, or "cell": the scale of the set is looked for.
+    stain: "normalise" brings its colours to those of training. views: over how many poses an answer is averaged.
+    prior: the differential count among these pictures, shares or counts by class, for which probabilities are restated
+    (`Model.expecting`); that of the training pictures when None.
 
     Returns a row for each picture: id, label (the class with the highest probability), confidence (that
     probability), a column of probabilities for each class, outlier_score (the higher the stranger), trust (why not to
@@ -42,14 +51,18 @@ def predict(
     """
     import pandas as pd
 
+    asked = asked_for(crop, stain, views)
     # One thread for each batch, as `answered` says.
-    model = load_model(model, threads=0 if isinstance(inputs, Cells) else 1)
+    model = load_model(model, threads=0 if isinstance(inputs, Cells) else 1).with_views(views)
     model = model if prior is None else model.expecting(prior)
     if isinstance(inputs, Cells):
-        found = _of_cells(model, inputs)
+        _, shown = prepared_pictures(model, inputs, asked)
+        found = _of_cells(model, replace(inputs, images=shown))
     else:
+        size = model.image_size
         parts = list(plan([inputs] if isinstance(inputs, (str, Path)) else inputs))
-        found = _of_parts(Namer(model, crop), parts)
+        preparation = prepared_for(model, asked, lambda count: pictures_of(parts, count, size, asked.crop))
+        found = _of_parts(Namer(model, preparation), parts)
     return pd.DataFrame(found.columns(model.class_names, embedding=False))
 
 
@@ -67,7 +80,12 @@ def _of_parts(namer: Namer, parts: Sequence[Part]) -> Answered:
 
 def _of_cells(model: Model, cells: Cells) -> Answered:
     answers = answers_of(model, cells)
-    trust = [" ".join(reasons) for reasons in verdict_of(model).why_not(answers)]
+    verdict = verdict_of(model)
+    trust = [
+        " ".join(reasons)
+        for rows, images in cells.batches()
+        for reasons in verdict.why_not(_rows_of(answers, rows), images)
+    ]
     good = Answered(cells.ids.tolist(), answers, trust, [""] * len(cells))
     bad = len(cells.unreadable)
     return Answered(
@@ -76,6 +94,12 @@ def _of_cells(model: Model, cells: Cells) -> Answered:
         [*good.trust, *[UNREADABLE] * bad],
         [*good.errors, *cells.unreadable.values()],
     )
+
+
+def _rows_of(answers: Answers, rows: slice) -> Answers:
+    excluded = None if answers.excluded is None else answers.excluded[rows]
+    told, strange, seen = (column[rows] for column in answers[:3])
+    return Answers(told, strange, seen, excluded=excluded)
 
 
 def probabilities_for(model: str | Path | Model, cells: Cells) -> NDArray[np.float32]:

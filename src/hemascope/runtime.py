@@ -17,6 +17,7 @@ from hemascope.data import Cells, Images
 from hemascope.errors import InputError
 from hemascope.features import feature_set
 from hemascope.models import folder_of, model_file, model_folder
+from hemascope.preparation.views import poses
 from hemascope.progress import Progress
 
 if TYPE_CHECKING:
@@ -53,8 +54,11 @@ class Model:
     class_names: the classes, in the order of the probabilities. image_size: the side of the pictures that trained it;
     pictures of any other size are brought to it within the file. colours: how those pictures are coloured, where the
     file says it. metadata: all that it says of itself. explains: whether the file gives heat maps. shares: float64
-    (classes,), the differential count for which it answers; None for that of its training pictures.
+    (classes,), the differential count for which it answers; None for that of its training pictures. views: over how
+    many poses of a picture an answer is averaged.
     """
+
+    views: int = 1
 
     def __init__(self, path: Path, threads: int = 0) -> None:
         """threads: how many compute one batch, 0 for one a core; several batches may be asked for at a time."""
@@ -78,6 +82,12 @@ class Model:
         from hemascope.trust.fitted import Trust
 
         return Trust.from_json(json.loads(self.metadata["trust"])) if "trust" in self.metadata else None
+
+    def with_views(self, views: int) -> Model:
+        """The same model with answers that are the mean over 1, 2, 4 or 8 poses; heat maps are of the first."""
+        other = copy(self)
+        other.views = views
+        return other
 
     def expecting(self, prior: Mapping[str, float]) -> Model:
         """The same model where the classes are as frequent as `prior` says: shares or counts by class.
@@ -113,6 +123,14 @@ class Model:
                 f"{self.path}: gives no heat maps; the runs of networks do, but for those that were fitted again or "
                 "cut to 8 bits."
             )
+        told = [self._answers(pose, heatmap and not number) for number, pose in enumerate(poses(images, self.views))]
+        if len(told) == 1:
+            return told[0]
+        mean, strange, seen = (np.mean(column, axis=0) for column in zip(*(one[:3] for one in told), strict=True))
+        excluded = [one.excluded for one in told if one.excluded is not None]
+        return Answers(mean, strange, seen, told[0].heatmap, np.mean(excluded, axis=0) if excluded else None)
+
+    def _answers(self, images: Images, heatmap: bool) -> Answers:
         inputs = images if self._describe is None else self._describe(images)
         # Without pictures, one that is black tells the shapes.
         rows, inputs = len(inputs), inputs if len(inputs) else np.zeros((1, *inputs.shape[1:]), inputs.dtype)

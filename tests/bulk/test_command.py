@@ -14,6 +14,9 @@ from PIL import Image
 
 from hemascope.bulk.journal import parts_folder
 from hemascope.cli import main
+from hemascope.data import load
+from hemascope.predict import predict
+from hemascope.preparation.square import at_scale
 from hemascope.synthetic import draw_cells
 
 Command = Callable[..., int]
@@ -90,3 +93,45 @@ def test_an_unfinished_job_is_kept_and_told(command: Command, capsys: pytest.Cap
     assert "predictions.csv.parts: holds an unfinished job; go on with it by --resume" in capsys.readouterr().err
     assert command("cells", "--resume") == 0
     assert not parts_folder(Path("predictions.csv")).exists()
+
+
+def test_a_set_of_another_scale_is_brought_to_that_of_training(
+    command: Command, capsys: pytest.CaptureFixture[str], shared: Path
+) -> None:
+    cells = load(shared / "data" / "pbc96" / "test.parquet")
+    images = np.asarray(cells.images[np.arange(0, len(cells), 60)])
+    np.savez("usual.npz", images=images)
+    np.savez("wide.npz", images=at_scale(images, 2.0))
+    for name in ("usual", "wide"):
+        assert command(f"{name}.npz", "--out", f"{name}.parquet") == 0
+        assert command(f"{name}.npz", "--out", f"{name}-whole.parquet", "--crop", "whole", "--stain", "keep") == 0
+    told = capsys.readouterr().out
+    assert "of each picture's side shows what a training picture shows, and is cut out" in told
+    assert told.count("scale: ") == 1
+    tables = {name: pd.read_parquet(f"{name}.parquet") for name in ("usual", "usual-whole", "wide", "wide-whole")}
+    pd.testing.assert_frame_equal(tables["usual"], tables["usual-whole"])
+    truth = tables["usual"]["label"]
+    right, before = ((tables[name]["label"] == truth).mean() for name in ("wide", "wide-whole"))
+    assert right > before
+    assert tables["wide-whole"]["trust"].str.contains("scale?: the cell is ", regex=False).any()
+    # In memory it is the same.
+    memory = predict("small", "wide.npz", crop="cell", stain="normalise")
+    assert memory["label"].tolist() == tables["wide"]["label"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--crop", "nucleus"), "--crop nucleus: expected a number of pixels, cell or whole."),
+        (("--crop", "3"), "--crop 3: a cell needs at least 8 pixels; give 8 or more."),
+        (("--stain", "macenko"), "--stain macenko: expected normalise or keep."),
+        (("--views", "3"), "--views 3: expected 1, 2, 4 or 8, the poses of a square."),
+    ],
+)
+def test_a_preparation_that_means_nothing_is_told_in_one_sentence(
+    command: Command, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], sentence: str
+) -> None:
+    before = sorted(Path().rglob("*"))
+    assert command("cells", *words) == 2
+    assert capsys.readouterr().err == f"hemascope: {sentence}\n"
+    assert sorted(Path().rglob("*")) == before

@@ -146,6 +146,9 @@ def test_an_unfinished_job_is_not_begun_again_unasked(pool: Path, begun: Path) -
 def test_another_job_does_not_go_on_with_it(pool: Path, begun: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="its options were part rows 32, now they are crop 64, part rows 32"):
         predict_to_table([pool], begun, part_rows=32, crop=64, resume=True)
+    told = "its options were part rows 32, now they are crop cell, stain normalise, views 4, part rows 32"
+    with pytest.raises(InputError, match=told):
+        predict_to_table([pool], begun, part_rows=32, crop="cell", stain="normalise", views=4, resume=True)
     with pytest.raises(InputError, match=r"its inputs have changed \(150 pictures then, 151 now\)"):
         predict_to_table([pool, tmp_path / "none.png"], begun, part_rows=32, resume=True)
     about = parts_folder(begun) / "_job.json"

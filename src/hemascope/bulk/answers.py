@@ -17,6 +17,7 @@ from hemascope.bulk.plan import Part
 from hemascope.bulk.reader import Item, Reader
 from hemascope.data import Images
 from hemascope.errors import InputError
+from hemascope.preparation.fitting import Preparation
 from hemascope.runtime import Answers, Model
 from hemascope.trust.verdict import Verdict, verdict_of
 
@@ -77,24 +78,25 @@ def _spread(values: NDArray[np.float32], good: NDArray[np.bool_]) -> NDArray[np.
 class Namer:
     """A model with all that is done to a batch of pictures: reading, naming, judging. Threads may share it."""
 
-    def __init__(self, model: Model, crop: int | None = None) -> None:
-        self.model, self.crop = model, crop
+    def __init__(self, model: Model, preparation: Preparation | None = None) -> None:
+        self.model, self.preparation = model, preparation or Preparation()
         self.verdict: Verdict = verdict_of(model)
 
     def __call__(self, items: Sequence[Item]) -> Answered:
         """The answers to a batch."""
         size = self.model.image_size
+        side, crop = self.preparation.side(size), self.preparation.crop
         pictures: list[Images] = []
         errors: list[str] = []
         for item in items:
             try:
-                pictures.append(item.pixels(size, self.crop))
+                pictures.append(item.pixels(side, crop))
                 errors.append("")
             except InputError as error:
                 errors.append(str(error))
-        images = np.stack(pictures) if pictures else np.zeros((0, size, size, 3), np.uint8)
+        images = self.preparation(np.stack(pictures) if pictures else np.zeros((0, side, side, 3), np.uint8), size)
         answers = self.model.answers(images)
-        reasons = iter(self.verdict.why_not(answers))
+        reasons = iter(self.verdict.why_not(answers, images))
         trust = [UNREADABLE if error else " ".join(next(reasons)) for error in errors]
         return Answered([item.id for item in items], answers, trust, errors)
 

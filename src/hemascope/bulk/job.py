@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 from hemascope.bulk.answers import Answered, Namer, answered, arrow_table, joined, none_read
 from hemascope.bulk.journal import Job, Journal, check_new, write_part
 from hemascope.bulk.plan import PART_ROWS, Part, Survey, Surveyor, plan, survey
+from hemascope.bulk.sample import Sampler
 from hemascope.bulk.tables import WRITERS, check_ending
-from hemascope.data.pixels import MIN_SIDE
 from hemascope.errors import InputError
 from hemascope.files import check_writable
+from hemascope.preparation.asked import asked_for
+from hemascope.preparation.fitting import prepared_for
 from hemascope.progress import Progress
 from hemascope.runtime import load_model
 from hemascope.trust.prior import prior_in_words
@@ -32,7 +34,7 @@ class Summary:
     """What a table holds. labels: how often each class was named. doubted: answers that are not to be trusted.
 
     unreadable: rows without an answer. resumed: rows that an earlier process had made. first_error: of the first row
-    without an answer, its id and reason.
+    without an answer, its id and reason. notes: how the pictures were changed.
     """
 
     rows: int = 0
@@ -41,6 +43,7 @@ class Summary:
     unreadable: int = 0
     resumed: int = 0
     first_error: str = ""
+    notes: list[str] = field(default_factory=list)
 
     def by_count(self) -> list[tuple[str, int]]:
         """The labels, the commonest first."""
@@ -64,7 +67,9 @@ def predict_to_table(
     out: str | Path,
     *,
     model: str | Path = "small",
-    crop: int | None = None,
+    crop: int | str | None = None,
+    stain: str | None = None,
+    views: int = 1,
     resume: bool = False,
     embedding: bool = False,
     engine: str = "local",
@@ -75,9 +80,11 @@ def predict_to_table(
     """Name the cell on each of any number of pictures; memory does not grow with them.
 
     inputs: as for `plan`. out: .csv, .jsonl or .parquet, or without an ending a folder of Parquet parts. crop: the side
-    in pixels of the central square to use. resume: go on with what stands in `OUT.parts`. embedding: whether the table
-    gets the numbers that describe a picture. engine: "ray" spreads the parts over a Ray cluster. workers: how many
-    batches are worked on at a time, None for one a core. prior: as for `hemascope.predict`.
+    in pixels of the central square to use, or "cell": the scale of the set is looked for. stain: "normalise" brings its
+    colours to those of training. views: over how many poses of a picture an answer is averaged. resume: go on with what
+    stands in `OUT.parts`. embedding: whether the table gets the numbers that describe a picture. engine: "ray" spreads
+    the parts over a Ray cluster. workers: how many batches are worked on at a time, None for one a core. prior: as for
+    `hemascope.predict`.
 
     The table has a row for each picture in the order of the inputs: id, label (the most probable class), confidence
     (its probability), a column of probabilities for each class, outlier_score, trust (why not to; empty means to),
@@ -85,38 +92,42 @@ def predict_to_table(
     there is no picture that can be read.
     """
     out, names = Path(out), [str(name) for name in inputs]
+    asked = asked_for(crop, stain, views)
     check_ending(out)
     check_writable(out, [Path(name) for name in names] if not out.suffix or out.suffix == ".parquet" else ())
     check_new(out, resume)
-    if crop is not None and crop < MIN_SIDE:
-        raise InputError(f"--crop {crop}: a cell needs at least {MIN_SIDE} pixels; give {MIN_SIDE} or more.")
     # One thread for each batch, as `answered` says.
-    loaded = load_model(model, threads=1)
-    options: dict[str, object] = {"crop": crop, "embedding": embedding, "part rows": part_rows}
+    loaded = load_model(model, threads=1).with_views(asked.views)
+    options = {**asked.as_json(), "embedding": embedding, "part rows": part_rows}
     if prior is not None:
         loaded = loaded.expecting(prior)
         options["prior"] = prior_in_words(loaded.class_names, prior, digits=12)
-    found = survey(plan(names, part_rows))
+    some = Sampler()
+    found = survey(some.passing(plan(names, part_rows)))
     print_of_model = sha256(loaded.path.read_bytes()).hexdigest()
     journal = Journal(out, Job(found.pictures, found.fingerprint, print_of_model, options, __version__))
     with journal.opened():
         if (told := journal.finished()) is not None:
             journal.remove()
             return Summary(**told)
+        size = loaded.image_size
+        preparation = prepared_for(loaded, asked, lambda count: some.pictures(count, size, asked.crop))
         parts = _Missing(names, part_rows, journal)
         left = max(found.pictures - journal.parts_there() * part_rows, 0)
         with Progress("predicting", left, "images") as progress:
             if engine == "ray":
                 from hemascope.bulk.on_ray import run_on_ray
 
-                run_on_ray(loaded.path, crop, embedding, journal, parts, progress.advance, workers, prior)
+                run_on_ray(loaded, preparation, embedding, journal, parts, progress.advance, workers, prior)
             else:
-                _run_here(Namer(loaded, crop), embedding, journal, parts, progress.advance, workers)
+                _run_here(Namer(loaded, preparation), embedding, journal, parts, progress.advance, workers)
         if parts.met != found:
             raise InputError(
                 f"the inputs have changed while they were read; remove {journal.folder} and begin again when they rest."
             )
-        return _finished(journal, parts.resumed)
+        return _finished(
+            journal, Summary(resumed=parts.resumed, notes=[*preparation.notes] if preparation.changes else [])
+        )
 
 
 class _Missing:
@@ -155,9 +166,7 @@ def _run_here(
             batches = []
 
 
-def _finished(journal: Journal, resumed: int) -> Summary:
-    summary = Summary(resumed=resumed)
-
+def _finished(journal: Journal, summary: Summary) -> Summary:
     def counted() -> Iterator[pa.Table]:
         for table in journal.tables():
             summary.count(table)

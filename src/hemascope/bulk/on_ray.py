@@ -22,7 +22,8 @@ from hemascope.bulk.answers import Namer, answered, arrow_table, cores, joined
 from hemascope.bulk.journal import Journal, write_part
 from hemascope.bulk.plan import Part
 from hemascope.errors import InputError
-from hemascope.runtime import load_model
+from hemascope.preparation.fitting import Preparation
+from hemascope.runtime import Model, load_model
 
 PARTS_AT_ONCE = 25
 """So many parts for each worker are handed over at a time, which bounds what the process that leads holds in memory."""
@@ -33,12 +34,18 @@ class PartWorker:
     """What runs in a process of the cluster: a batch of one pickled part and its path in; its number of rows out."""
 
     def __init__(
-        self, folder: str, model: str, crop: int | None, embedding: bool, prior: dict[str, float] | None
+        self,
+        folder: str,
+        model: str,
+        views: int,
+        preparation: Preparation,
+        embedding: bool,
+        prior: dict[str, float] | None,
     ) -> None:
         # Where the inputs' names count from.
         os.chdir(folder)
-        loaded = load_model(model, threads=1)
-        self.namer = Namer(loaded if prior is None else loaded.expecting(prior), crop)
+        loaded = load_model(model, threads=1).with_views(views)
+        self.namer = Namer(loaded if prior is None else loaded.expecting(prior), preparation)
         self.embedding = embedding
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -53,8 +60,8 @@ class PartWorker:
 
 
 def run_on_ray(
-    model: Path,
-    crop: int | None,
+    model: Model,
+    preparation: Preparation,
     embedding: bool,
     journal: Journal,
     parts: Iterable[Part],
@@ -77,8 +84,9 @@ def run_on_ray(
                 batch_size=1,
                 fn_constructor_args=(
                     str(Path.cwd()),
-                    str(model.resolve()),
-                    crop,
+                    str(model.path.resolve()),
+                    model.views,
+                    preparation,
                     embedding,
                     None if prior is None else dict(prior),
                 ),

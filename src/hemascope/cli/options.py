@@ -37,6 +37,18 @@ ClassMap = Annotated[
 ]
 GroupBy = Annotated[str | None, typer.Option(help="The column that names the patient or slide of each picture.")]
 Crop = Annotated[int | None, typer.Option(help="Use the central square of so many pixels of each picture.")]
+AnyCrop = Annotated[
+    str,
+    typer.Option(
+        metavar="cell|whole|PIXELS",
+        help="cell: bring a set of another scale to that of training. Or the largest square, or so many pixels.",
+    ),
+]
+Stain = Annotated[
+    str,
+    typer.Option(metavar="normalise|keep", help="normalise: bring a set of a far stain to the colours of training."),
+]
+Views = Annotated[int, typer.Option(metavar="N", help="Average over 1, 2, 4 or 8 poses of each picture.")]
 Prior = Annotated[
     str | None,
     typer.Option(
@@ -63,21 +75,31 @@ def prior_for(model: Path, text: str | None) -> dict[str, float] | None:
 
 
 def load_any(
-    data: Path, class_map: list[str] | None, group_by: str | None, crop: int | None, classes: Iterable[str] = ()
+    data: Path,
+    class_map: list[str] | None,
+    group_by: str | None,
+    crop: int | None,
+    classes: Iterable[str] = (),
+    size: int = 96,
 ) -> Cells:
     """Labelled data, or pictures alone: a picture, or a folder of pictures without folders of classes."""
     from hemascope.data import load_pictures
     from hemascope.data.folder import is_picture
 
     if is_picture(data) or (data.is_dir() and any(is_picture(path) for path in data.iterdir())):
-        return load_pictures(data, crop=crop)
-    return load_cells(data, class_map, group_by, crop, classes)
+        return load_pictures(data, crop=crop, size=size)
+    return load_cells(data, class_map, group_by, crop, classes, size)
 
 
 def load_cells(
-    data: Path, class_map: list[str] | None, group_by: str | None, crop: int | None, classes: Iterable[str] = ()
+    data: Path,
+    class_map: list[str] | None,
+    group_by: str | None,
+    crop: int | None,
+    classes: Iterable[str] = (),
+    size: int = 96,
 ) -> Cells:
-    """Labelled data; classes: those that they may name besides the eight cells."""
+    """Labelled data; classes: those that they may name besides the eight cells. size: the side to bring them to."""
     from hemascope.data import load
 
     pairs = {}
@@ -86,7 +108,7 @@ def load_cells(
         if not (name and sign and target):
             raise InputError(f"--map is '{entry}', expected NAME=CLASS such as BNE=neutrophil.")
         pairs[name] = target
-    return load(data, class_map=pairs or None, group_by=group_by, crop=crop, classes=classes)
+    return load(data, class_map=pairs or None, group_by=group_by, crop=crop, size=size, classes=classes)
 
 
 def print_table(table: Any) -> None:

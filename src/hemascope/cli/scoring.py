@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hemascope.cli.options import ClassMap, Crop, GroupBy, Prior, complete_models, load_any, prior_for
+from hemascope.cli.options import AnyCrop, ClassMap, GroupBy, Prior, Stain, Views, complete_models, load_any, prior_for
 from hemascope.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hemascope.data import Cells
+    from hemascope.evaluate import Evaluation
+    from hemascope.preparation.asked import Asked
 
 
 def evaluate(
@@ -41,11 +45,14 @@ def evaluate(
     labels: Annotated[Path | None, typer.Option(help="The table of --spot-check, with labels filled in.")] = None,
     class_map: ClassMap = None,
     group_by: GroupBy = None,
-    crop: Crop = None,
+    crop: AnyCrop = "cell",
+    stain: Stain = "normalise",
+    views: Views = 1,
 ) -> None:
     """Score a trained model on labelled pictures, those that trained it left out; or say what is known without."""
     from hemascope.data import NO_GROUPS_NOTE
     from hemascope.files import new_folder
+    from hemascope.preparation.asked import asked_for
     from hemascope.runtime import load_model
     from hemascope.trust.prior import precision_by_class
 
@@ -54,8 +61,13 @@ def evaluate(
         raise InputError("--labels needs --spot-check N, the number of pictures that were drawn; give both.")
     if out is not None:
         new_folder(out, inputs=[data], resumes=False)
+    asked = asked_for(crop, stain, views)
     classes = [name for one in (model, against) if one is not None for name in load_model(one).class_names]
-    cells = load_any(data, class_map, group_by, crop, classes)
+
+    def read(size: int = 96) -> Cells:
+        return load_any(data, class_map, group_by, asked.crop, classes, size)
+
+    cells = read()
     for note in cells.notes:
         if note != NO_GROUPS_NOTE:
             print(note)
@@ -63,12 +75,21 @@ def evaluate(
         wanted = (("--against", against), ("--stress", stress), ("--prior", prior))
         if named := [name for name, given in wanted if given]:
             raise InputError(f"{named[0]} needs labelled pictures, and --spot-check labels few; leave one of them out.")
-        _without_labels(model, cells, out, spot_check, labels)
+        _without_labels(model, cells, out, spot_check, labels, asked, read)
         return
     from hemascope.evaluate import evaluate as score
     from hemascope.evaluate import summary
+    from hemascope.preparation.cells import prepared_pictures
 
-    found = score(model, cells)
+    def scored(model: Path) -> Evaluation:
+        preparation, shown = prepared_pictures(load_model(model).with_views(views), cells, asked, read)
+        for note in preparation.notes if preparation.changes else ():
+            print(note)
+        found = score(model, cells, shown=shown, views=views)
+        found.scores["preparation"] = preparation.as_json() | {"views": views}
+        return found
+
+    found = scored(model)
     print(summary(found.scores))
     for sentence in (*found.believe, *found.warnings):
         print(sentence)
@@ -80,7 +101,7 @@ def evaluate(
     if against is not None:
         from hemascope.comparison import compare
 
-        print(compare(found, score(against, cells), (model.name, against.name))["sentence"])
+        print(compare(found, scored(against), (model.name, against.name))["sentence"])
     if out is not None:
         from hemascope.drawing import draw_answers
         from hemascope.report import write_report
@@ -94,6 +115,7 @@ def evaluate(
         from hemascope.stress_report import draw_stress, write_stress_page
         from hemascope.stress_scores import summary as stress_summary
 
+        # Its pictures are degraded on purpose, one by one, and are not to be repaired as a set.
         tested = stress_test(model, cells)
         print(stress_summary(tested.scores))
         for note in tested.notes:
@@ -108,26 +130,42 @@ def evaluate(
         print("nothing was written: --out DIR keeps the tables and a page that shows them")
 
 
-def _without_labels(model: Path, cells: Cells, out: Path | None, count: int | None, labels: Path | None) -> None:
+def _without_labels(
+    model: Path,
+    cells: Cells,
+    out: Path | None,
+    count: int | None,
+    labels: Path | None,
+    asked: Asked,
+    read: Callable[[int], Cells],
+) -> None:
     """What can be said of a model on pictures without labels, and from the few that a spot check labels."""
+    from dataclasses import replace
+
     import numpy as np
 
     from hemascope.files import replacing, write_json
     from hemascope.judgement import judge_unlabelled, known
+    from hemascope.preparation.cells import prepared_pictures
     from hemascope.runtime import answers_of, load_model
     from hemascope.spotcheck import checked, in_words, sample
     from hemascope.trust.fingerprint import known_sentence
 
-    opened = load_model(model)
-    answers = answers_of(opened, cells, "evaluating")
+    opened = load_model(model).with_views(asked.views)
+    preparation, shown = prepared_pictures(opened, cells, asked, read)
+    for note in preparation.notes if preparation.changes else ():
+        print(note)
+    seen = replace(cells, images=shown)
+    answers = answers_of(opened, seen, "evaluating")
     predicted = np.array(opened.class_names)[answers.probabilities.argmax(1)]
     counts = {name: int((predicted == name).sum()) for name in opened.class_names}
     print(f"{len(cells):,} pictures: " + ", ".join(f"{count:,} {name}" for name, count in counts.items() if count))
     facts: dict[str, Any] = {"source": cells.source, "rows": len(cells), "predicted": counts}
+    facts["preparation"] = preparation.as_json() | {"views": asked.views}
     if opened.trust is None:
         print("the model's file does not say when to believe it; export its run again")
     else:
-        judged = judge_unlabelled(opened.trust, answers, cells)
+        judged = judge_unlabelled(opened.trust, answers, seen)
         facts |= judged.facts
         for sentence in judged.sentences:
             print(sentence)
@@ -167,7 +205,9 @@ def predict(
     out: Annotated[
         Path, typer.Option(help="The table, as .csv, .jsonl or .parquet; without an ending a folder of Parquet parts.")
     ] = Path("predictions.csv"),
-    crop: Crop = None,
+    crop: AnyCrop = "cell",
+    stain: Stain = "normalise",
+    views: Views = 1,
     prior: Prior = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a job that was stopped.")] = False,
     columns: Annotated[
@@ -195,8 +235,19 @@ def predict(
 
         new_folder(explain, resumes=False)
     found = predict_to_table(
-        inputs, out, model=model, crop=crop, resume=resume, embedding=bool(columns), engine=engine, prior=shares
+        inputs,
+        out,
+        model=model,
+        crop=crop,
+        stain=stain,
+        views=views,
+        prior=shares,
+        resume=resume,
+        embedding=bool(columns),
+        engine=engine,
     )
+    for note in found.notes:
+        print(note)
     if found.resumed:
         print(f"{found.resumed:,} of the {found.rows:,} rows were there already")
     counts = ", ".join(f"{count:,} {label}" for label, count in found.by_count())
@@ -210,5 +261,7 @@ def predict(
     print(f"written: {out}")
     if explain is not None:
         from hemascope.explain.sheets import explain_pictures
+        from hemascope.preparation.asked import asked_for
 
-        print(f"written: {explain_pictures(model, inputs, explain, crop=crop, prior=shares)} sheets in {explain}")
+        sheets = explain_pictures(model, inputs, explain, asked=asked_for(crop, stain, views), prior=shares)
+        print(f"written: {sheets} sheets in {explain}")

@@ -13,6 +13,8 @@ from hemascope.errors import InputError
 from hemascope.explain.neighbours import FILE, KnownCells, distance, load_known_cells
 from hemascope.explain.occlusion import occlusion
 from hemascope.figures.explained import Neighbour, explanation
+from hemascope.preparation.asked import Asked
+from hemascope.preparation.fitting import prepared_for
 from hemascope.runtime import Model, load_model
 from hemascope.trust.verdict import verdict_of
 
@@ -29,21 +31,28 @@ def explain_pictures(
     inputs: Sequence[str | Path],
     out: Path,
     *,
-    crop: int | None = None,
+    asked: Asked | None = None,
     prior: Mapping[str, float] | None = None,
     most: int = MOST,
 ) -> int:
     """Write a PNG for each of the first pictures, and return how many.
 
     Each shows the picture, where the network looks, what would have to be covered for the answer to change, and, where
-    the model's run keeps some of its training cells, those that the network finds most alike. inputs,
-    prior: as for `hemascope predict`. Raises InputError when the model has no heat maps and they cannot be made.
+    the model's run keeps some of its training cells, those that the network finds most alike. inputs, prior: as for
+    `hemascope predict`. asked: how the pictures are prepared. Raises InputError when the model has no heat maps and
+    they cannot be made.
     """
-    from hemascope.bulk.plan import plan
+    from hemascope.bulk.plan import plan, survey
     from hemascope.bulk.reader import Reader
+    from hemascope.bulk.sample import Sampler
 
-    opened = explaining(model)
+    asked = asked or Asked()
+    opened = explaining(model).with_views(asked.views)
     opened = opened if prior is None else opened.expecting(prior)
+    size, sampler = opened.image_size, Sampler()
+    if asked.cell or asked.stain:
+        survey(sampler.passing(plan(inputs)))
+    preparation = prepared_for(opened, asked, lambda count: sampler.pictures(count, size, asked.crop))
     verdict = verdict_of(opened)
     known = _known(opened)
     written = 0
@@ -52,7 +61,7 @@ def explain_pictures(
         if written == most:
             break
         try:
-            image = item.pixels(opened.image_size, crop)
+            image = preparation(item.pixels(preparation.side(size), asked.crop)[None], size)[0]
         except InputError:
             continue
         answers = opened.answers(image[None], heatmap=True)
@@ -60,7 +69,7 @@ def explain_pictures(
         place = int(answers.probabilities[0].argmax())
         title = f"{opened.class_names[place]}, {answers.probabilities[0, place]:.0%}"
         found = occlusion(opened, image)
-        reasons = verdict.why_not(answers)[0]
+        reasons = verdict.why_not(answers, image[None])[0]
         alike, told = ((), "") if known is None else _alike(known, answers.embedding)
         written += 1
         name = re.sub(r"[^\w.-]+", "_", Path(item.id).stem)[-80:]

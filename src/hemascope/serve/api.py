@@ -181,19 +181,20 @@ class Service:
         good = [picture for picture in pictures if not isinstance(picture, str)]
         told: list[dict[str, Any]] = []
         if good:
-            answers = await asyncio.wrap_future(self._batcher.submit(np.stack(good), heatmap))
+            images = np.stack(good)
+            answers = await asyncio.wrap_future(self._batcher.submit(images, heatmap))
+            why_not = await loop.run_in_executor(self._pool, self.verdict.why_not, answers, images)
             kept = [
                 upload.name for upload, picture in zip(uploads, pictures, strict=True) if not isinstance(picture, str)
             ]
-            told = self._told(kept, answers)
+            told = self._told(kept, answers, why_not)
         rows = iter(told)
         return [
             unread(upload.name, picture) if isinstance(picture, str) else next(rows)
             for upload, picture in zip(uploads, pictures, strict=True)
         ]
 
-    def _told(self, names: list[str], answers: Answers) -> list[dict[str, Any]]:
-        why_not = self.verdict.why_not(answers)
+    def _told(self, names: list[str], answers: Answers, why_not: list[list[str]]) -> list[dict[str, Any]]:
         told = answered(names, self.model.class_names, answers, why_not)
         for picture, reasons in zip(told, why_not, strict=True):
             kinds = {kind_of(reason) for reason in reasons}

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hemascope.data.cells import Images
 from hemascope.runtime import Answers, Model
+from hemascope.trust.scale import CellSizes
 
 UNSURE = "unsure"
 OUTLIER = "outlier"
@@ -25,18 +27,26 @@ class Verdict:
 
     confidence: the highest probability below which an answer is not trusted. max_error: the share of wrong answers that
     the confidence was set for, or None where nothing is known of the model. outlier_score: above it a picture is called
-    unlike the training pictures; None where that is not known.
+    unlike the training pictures; None where that is not known. sizes: how large training cells are, where it is known.
     """
 
     confidence: float = PROVISIONAL
     max_error: float | None = None
     outlier_score: float | None = None
+    sizes: CellSizes | None = None
 
-    def why_not(self, answers: Answers) -> list[list[str]]:
-        """Reasons not to trust each answer, each as "KIND: a sentence"; an empty list means trust."""
+    def why_not(self, answers: Answers, images: Images | None = None) -> list[list[str]]:
+        """Reasons not to trust each answer, each as "KIND: a sentence"; an empty list means trust.
+
+        images: uint8 (n, height, width, 3), as the model saw them; without them nothing is said of the scale.
+        """
         confidences, scores = answers.probabilities.max(axis=1).tolist(), answers.outlier_score.tolist()
         excluded = [0.0] * len(scores) if answers.excluded is None else answers.excluded.tolist()
-        return [self._reasons(*each) for each in zip(confidences, scores, excluded, strict=True)]
+        reasons = [self._reasons(*each) for each in zip(confidences, scores, excluded, strict=True)]
+        if self.sizes is not None and images is not None and len(images):
+            for known, size in zip(reasons, self.sizes.reasons(images, answers.probabilities.argmax(1)), strict=True):
+                known += [size] if size else []
+        return reasons
 
     def _reasons(self, sure: float, strange: float, excluded: float) -> list[str]:
         reasons, most = [], self.outlier_score
@@ -51,7 +61,7 @@ class Verdict:
 
     def thresholds(self) -> Mapping[str, float | None]:
         """What it judges by, for people and programs."""
-        return dict(vars(self))
+        return {name: value for name, value in vars(self).items() if name != "sizes"}
 
 
 def verdict_of(model: Model, max_error: float | None = None) -> Verdict:
@@ -65,9 +75,10 @@ def verdict_of(model: Model, max_error: float | None = None) -> Verdict:
         return Verdict()
     rule = trust.usual_rule if max_error is None else trust.reject_rule(max_error)
     strange = None if trust.outliers is None else trust.outliers.value
+    sizes = None if trust.reference is None else CellSizes.of(trust.reference)
     if rule is None:
-        return Verdict(outlier_score=strange)
-    return Verdict(rule.threshold, rule.max_error, strange)
+        return Verdict(outlier_score=strange, sizes=sizes)
+    return Verdict(rule.threshold, rule.max_error, strange, sizes)
 
 
 def kind_of(reason: str) -> str:
