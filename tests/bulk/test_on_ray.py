@@ -83,7 +83,7 @@ def test_a_cluster_makes_the_same_table_though_a_worker_is_killed(
     predict_to_table([listed], tmp_path / "local.csv", part_rows=15, prior=prior)
     met: list[list[int]] = []
     out = tmp_path / "cluster.csv"
-    killer = threading.Thread(target=lambda: met.append(kill_one(parts_folder(out))))
+    killer = threading.Thread(target=lambda: met.append(kill_one(parts_folder(out))), daemon=True)
     killer.start()
     found = predict_to_table([listed], out, part_rows=15, engine="ray", workers=2, prior=prior)
     killer.join()
