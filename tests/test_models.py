@@ -30,6 +30,11 @@ def test_small_comes_with_the_package_and_answers_without_being_named_by_a_path(
     assert table[list(load_model("small").class_names)].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-4)
 
 
+def test_the_file_of_a_shipped_model_is_one_like_any_other() -> None:
+    file = load_model("small").path
+    assert load_model(file).path == load_model(file.with_suffix("")).path == file
+
+
 def test_what_stands_on_the_disk_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert model_folder("small") != Path("small")

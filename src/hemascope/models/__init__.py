@@ -26,7 +26,7 @@ def model_folder(name: str | Path) -> Path:
 def model_file(name: str | Path) -> Path:
     """The file of a model: of a run folder, of one that comes with the package, or the path as it is."""
     folder = model_folder(name)
-    if folder.parent == _HERE:
+    if folder.parent == _HERE and folder.name in shipped_models():
         return _HERE / f"{folder.name}.onnx"
     return folder / "model" / "model.onnx" if folder.is_dir() else folder
 
