@@ -99,6 +99,7 @@ def assemble(
         "versions": json.dumps(versions()),
         "colours": json.dumps(Colours.of(np.asarray(cells.in_split("train").images[:MOST_COLOURED])).as_json()),
         "trust": json.dumps(trust.as_json()),
+        **({} if cells.field is None else {"field_of_view": json.dumps(cells.field.as_json())}),
         **metadata,
     }
     return Assembled(with_tail(body, trust.calibration, outliers, stated), trust, outliers, asked)

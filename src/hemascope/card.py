@@ -16,6 +16,7 @@ import yaml
 from hemascope.belief import promises
 from hemascope.data import SPLITS
 from hemascope.errors import InputError
+from hemascope.field import FieldOfView
 from hemascope.files import write_text
 from hemascope.models import model_folder
 from hemascope.report import VERDICTS, read_json
@@ -158,6 +159,8 @@ def _data(
     lines = [f"Source: {data.get('source', 'unknown')}"]
     if data.get("rows") is not None:
         lines.append(f"Rows: {data['rows']:,}")
+    if data.get("field_of_view"):
+        lines.append(FieldOfView.from_json(data["field_of_view"]).sentence().capitalize())
     if removed is not None:
         counts = removed["verdict"].value_counts().to_dict()
         reasons = [f"{VERDICTS.get(str(verdict), str(verdict))}: {count:,}" for verdict, count in counts.items()]

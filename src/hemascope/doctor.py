@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+import yaml
+
+from hemascope.field import FieldOfView
 from hemascope.models import model_folder, shipped_models
 from hemascope.recipe import recipe_names
 from hemascope.version import __version__
@@ -103,5 +106,9 @@ def _models() -> Finding:
     for name in shipped_models():
         metrics = json.loads((model_folder(name) / "metrics.json").read_text(encoding="utf-8"))
         stress = metrics["stress"]["test"]["stress_score"]
-        told.append(f"{name} (on test rows {metrics['test']['accuracy']:.3f} clean, {stress:.3f} under corruption)")
+        facts = [f"on test rows {metrics['test']['accuracy']:.3f} clean", f"{stress:.3f} under corruption"]
+        config = yaml.safe_load((model_folder(name) / "config.yaml").read_text(encoding="utf-8"))
+        if field := config["data"].get("field_of_view"):
+            facts.append(FieldOfView.from_json(field).sentence())
+        told.append(f"{name} ({', '.join(facts)})")
     return Finding("models", ", ".join(told))

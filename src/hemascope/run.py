@@ -135,7 +135,12 @@ def config_of(
     return {
         "version": __version__,
         "command": command,
-        "data": {"source": cells.source, "rows": len(cells), "fingerprint": fingerprint(cells, hashes)},
+        "data": {
+            "source": cells.source,
+            "rows": len(cells),
+            "fingerprint": fingerprint(cells, hashes),
+            **({} if cells.field is None else {"field_of_view": cells.field.as_json()}),
+        },
         "seed": seed,
         "split_seed": split_seed,
         "recipe": recipe.model_dump(mode="json"),

@@ -16,6 +16,7 @@ from hemascope.colour import Colours
 from hemascope.data import Cells, Images
 from hemascope.errors import InputError
 from hemascope.features import feature_set
+from hemascope.field import FieldOfView
 from hemascope.models import folder_of, model_file, model_folder
 from hemascope.preparation.views import poses
 from hemascope.progress import Progress
@@ -53,9 +54,9 @@ class Model:
 
     class_names: the classes, in the order of the probabilities. image_size: the side of the pictures that trained it;
     pictures of any other size are brought to it within the file. colours: how those pictures are coloured, where the
-    file says it. metadata: all that it says of itself. explains: whether the file gives heat maps. shares: float64
-    (classes,), the differential count for which it answers; None for that of its training pictures. views: over how
-    many poses of a picture an answer is averaged.
+    file says it. field: how wide they are on the slide, where the file says it. metadata: all that it says of itself.
+    explains: whether the file gives heat maps. shares: float64 (classes,), the differential count for which it answers;
+    None for that of its training pictures. views: over how many poses of a picture an answer is averaged.
     """
 
     views: int = 1
@@ -72,6 +73,8 @@ class Model:
         self.class_names: tuple[str, ...] = tuple(json.loads(self.metadata["class_names"]))
         self.image_size = int(self.metadata["picture_size"])
         self.colours = Colours.from_json(json.loads(self.metadata["colours"])) if "colours" in self.metadata else None
+        told = self.metadata.get("field_of_view")
+        self.field = None if told is None else FieldOfView.from_json(json.loads(told))
         self.explains = any(value.name == WANTED for value in self._session.get_overridable_initializers())
         self.shares: NDArray[np.float64] | None = None
         self._describe = _features_of(self.metadata)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ from hemascope.cli.options import (
     print_table,
 )
 from hemascope.errors import InputError
+from hemascope.field import FieldOfView
 from hemascope.processes import leads, processes
 
 if TYPE_CHECKING:
@@ -84,6 +86,10 @@ def train(
     class_map: ClassMap = None,
     group_by: GroupBy = None,
     crop: Crop = None,
+    micrometres: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="How wide a picture is on the slide, after --crop; the model states it."),
+    ] = None,
 ) -> None:
     """Clean, split, train, score and report: the main job, from labelled pictures to RUN/report.html."""
     if refit is not None:
@@ -129,6 +135,8 @@ def train(
         new_folder(out, inputs=[data])
     pipeline.require_training()
     cells = load_cells(data, class_map, group_by, crop)
+    if micrometres is not None:
+        cells = replace(cells, field=FieldOfView(micrometres))
     further = None if test is None else load_cells(test, class_map, None, crop)
     if preview:
         from hemascope.drawing import preview as draw_preview

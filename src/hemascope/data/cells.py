@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from typing import Any, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hemascope.errors import InputError
+from hemascope.field import FieldOfView
 
 SPLITS = ("train", "validation", "calibration", "test")
 UNKNOWN_LABEL = -1
@@ -74,6 +76,7 @@ class Cells:
     jpeg: bool (n,), whether the picture was decoded from JPEG (decoders differ by a grey level), or None for no row.
     facts: name ("file size", "picture width", "JPEG quality", "mode", ...) -> numbers or words (n,), what is known of
         each picture's file; NaN or "" where unknown.
+    field: how wide each picture is, where the user says it.
     """
 
     images: Pictures
@@ -84,9 +87,10 @@ class Cells:
     groups: NDArray[np.str_] | None = None
     source: str = ""
     notes: tuple[str, ...] = ()
-    unreadable: Mapping[str, str] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = dataclass_field(default_factory=dict)
     jpeg: NDArray[np.bool_] | None = None
-    facts: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    facts: Mapping[str, NDArray[Any]] = dataclass_field(default_factory=dict)
+    field: FieldOfView | None = None
 
     def __post_init__(self) -> None:
         rows = len(self.images)
