@@ -189,7 +189,7 @@ def test_networks_and_classical_models_stand_on_one_leaderboard(board: tuple[Pat
 
 def test_a_run_folder_says_how_the_model_was_chosen(board: tuple[Path, pd.DataFrame]) -> None:
     run = Run(board[0] / "classical")
-    assert {path.name for path in run.model.iterdir()} == {"model.onnx", "model.json"}
+    assert {path.name for path in run.model.iterdir()} == {"model.onnx", "model.json", "neighbours.npz"}
     described = json.loads((run.model / "model.json").read_text())
     assert described["settings"]["C"] in [row["C"] for row in described["tried"]]
     best = max(described["tried"], key=lambda row: row["validation_balanced_accuracy"])

@@ -318,11 +318,24 @@ def test_a_run_that_chose_by_the_clean_score_goes_on_so(cells: Cells, tiny: Tiny
 
 
 def test_the_layout_in_memory_is_the_recipe_s(cells: Cells, tiny: Tiny, tmp_path: Path) -> None:
-    last = trained(cells, tiny(), tmp_path / "last")
-    first = trained(cells, tiny(channels_last=False), tmp_path / "first")
-    for found, layout in ((last, torch.channels_last), (first, torch.contiguous_format)):
-        wide = [weight for weight in found.network.parameters() if weight.ndim == 4 and min(weight.shape[1:3]) > 1]
-        assert all(weight.is_contiguous(memory_format=layout) for weight in wide)
+    wide: list[tuple[bool, bool]] = []
+
+    def keep(layer: torch.nn.Module, inputs: object) -> None:
+        if isinstance(layer, torch.nn.Conv2d) and layer.training and min(layer.weight.shape[1:3]) > 1:
+            weight = layer.weight
+            wide.append((weight.is_contiguous(memory_format=torch.channels_last), weight.is_contiguous()))
+
+    watch = torch.nn.modules.module.register_module_forward_pre_hook(keep)
+    try:
+        last = trained(cells, tiny(), tmp_path / "last")
+        assert set(wide) == {(True, False)}
+        wide.clear()
+        first = trained(cells, tiny(channels_last=False), tmp_path / "first")
+        assert set(wide) == {(False, True)}
+    finally:
+        watch.remove()
+    # What is exported is told in one layout, whatever trained it.
+    assert all(weight.is_contiguous() for weight in last.network.parameters())
     assert first.history[0]["train_loss"] == pytest.approx(last.history[0]["train_loss"], abs=1e-3)
 
 
