@@ -116,3 +116,12 @@ def test_a_model_no_better_than_one_answer_is_not_praised_for_its_confidence() -
     assert "Its confidence means something" not in titles(useless)
     useful = {"test": scores(0.97, calibration=calibration), "baseline": {"class": "neutrophil", "accuracy": 0.2}}
     assert titles(useful)["Its confidence means something"] == "good"
+
+
+def test_pictures_that_were_changed_are_told_first() -> None:
+    done = {"field": 1.4, "colours": None, "notes": ["scale: 1.4 of each side"]}
+    checks = reasons_to_believe({"test": scores(preparation=done)}, "test", None)
+    assert checks[0]["title"] == "The pictures were changed before they were named"
+    assert "Scale: 1.4 of each side" in checks[0]["text"]
+    untouched = {"field": 1.0, "colours": None, "notes": ["scale and stain: as they are"]}
+    assert "The pictures were changed before they were named" not in titles({"test": scores(preparation=untouched)})

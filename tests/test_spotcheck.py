@@ -58,3 +58,10 @@ def test_other_pictures_and_other_files_are_refused(tmp_path: Path) -> None:
         checked(path, IDS, NAMED, 30)
     with pytest.raises(InputError, match="cannot be read"):
         checked(tmp_path / "none.csv", IDS, NAMED, 30)
+
+
+def test_a_misspelt_class_is_no_wrong_answer(tmp_path: Path) -> None:
+    labels = truth(20)
+    labels[3] = "lymphocite"
+    with pytest.raises(InputError, match=r"'lymphocite' is no class of the model; the nearest is lymphocyte"):
+        checked(filled(tmp_path / "t.csv", labels), IDS, NAMED, 20)

@@ -26,6 +26,7 @@ def reasons_to_believe(metrics: Mapping[str, Any], scored_on: str, split: pd.Dat
     """
     scores = metrics[scored_on]
     found = [
+        *_prepared(scores.get("preparation") or {}),
         *_one_side(split),
         *_better_than_one_answer(scores, metrics.get("baseline") or constant_answer(scores)),
         *_enough(scores),
@@ -51,6 +52,18 @@ def constant_answer(scores: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check(kind: str, title: str, text: str) -> Check:
     return {"kind": kind, "title": title, "text": text}
+
+
+def _prepared(done: Mapping[str, Any]) -> Iterator[Check]:
+    """What was done to the pictures before they were named."""
+    if done.get("field", 1) != 1 or done.get("colours") is not None:
+        told = "; ".join(str(note) for note in done.get("notes") or ())
+        yield _check(
+            "care",
+            "The pictures were changed before they were named",
+            f"{told[:1].upper()}{told[1:]}. The set seemed less strange to the model so; with --crop whole --stain keep "
+            "it is named as it is: where that scores higher, the change was a mistake.",
+        )
 
 
 def _one_side(split: pd.DataFrame | None) -> Iterator[Check]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hemascope.data import class_of
+from hemascope.data import CLASS_NAMES, class_of
 from hemascope.errors import InputError
 from hemascope.trust import SpotCheck, draw_spot_check, spot_check
 
@@ -31,8 +32,8 @@ def checked(
     """What the labels in a file prove: the accuracy on all pictures with its exact interval, and id, label, predicted.
 
     path: a CSV of id and label, for the pictures that `sample` draws; those without a label are passed over if they
-    were drawn last, as then the others are a random sample still. ids, predicted: (n,), all pictures and what
-    the model calls them. Raises InputError for another file, pictures that were not drawn, and gaps.
+    were drawn last, as then the others are a random sample still. A name that is no class counts as a wrong answer. ids, predicted: (n,), all pictures and what
+    the model calls them. Raises InputError for another file, pictures that were not drawn, gaps, and misspelt classes.
     """
     import pandas as pd
 
@@ -60,6 +61,13 @@ def checked(
             "model: label it, or write what it is, such as none."
         )
     labels = [class_of(name) or name for name in given[:number]]
+    known = sorted({*CLASS_NAMES, *predicted.tolist()})
+    for name in labels:
+        if name not in known and (near := get_close_matches(name.lower(), known, 1, 0.8)):
+            raise InputError(
+                f"{path}: '{name}' is no class of the model; the nearest is {near[0]}: write that, or for another cell a "
+                "name that is not so near, such as other."
+            )
     answers = dict(zip(ids.tolist(), predicted.tolist(), strict=True))
     named = [answers[one] for one in wanted[:number]]
     told = pd.DataFrame({"id": wanted[:number], "label": labels, "predicted": named})

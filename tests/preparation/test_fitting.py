@@ -11,9 +11,18 @@ from hemascope.colour import Colours
 from hemascope.data import Cells, Images, load
 from hemascope.preparation.asked import Asked
 from hemascope.preparation.cells import PreparedPictures, prepared_pictures
-from hemascope.preparation.fitting import LEAST, LEAST_FALL, Preparation, field_by_colour, prepared_for, strangeness
+from hemascope.preparation.fitting import (
+    LEAST,
+    LEAST_FALL,
+    Preparation,
+    field_by_colour,
+    prepared_for,
+    strangeness,
+    why_no_judge,
+)
 from hemascope.preparation.square import at_scale
 from hemascope.resize import resize
+from hemascope.run import Run
 from hemascope.runtime import Model, load_model
 
 BOTH = Asked(cell=True, stain=True)
@@ -102,3 +111,16 @@ def test_prepared_cells_are_read_where_they_are_looked_at(model: Model, real: Ce
     assert np.array_equal(shown[2], whole[2])
     # Without the source they are resized, which for pictures of this size is the same.
     assert np.array_equal(np.asarray(prepared_pictures(model, there, Asked(cell=True))[1]), whole)
+
+
+def test_a_poor_or_refitted_model_changes_nothing(
+    model: Model, finished: Run, drawn: Cells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not why_no_judge(model)
+    poor = load_model(finished.folder)
+    small = at_scale(np.asarray(drawn.images[:64]), 0.5)
+    assert "of its calibration cells rightly" in why_no_judge(poor)
+    assert not prepared_for(poor, BOTH, given(small)).changes
+    monkeypatch.setitem(model.metadata, "refit", "{}")
+    assert "fitted again" in why_no_judge(model)
+    assert not prepared_for(model, BOTH, given(small)).changes

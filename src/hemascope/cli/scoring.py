@@ -116,6 +116,7 @@ def evaluate(
         from hemascope.stress_scores import summary as stress_summary
 
         # Its pictures are degraded on purpose, one by one, and are not to be repaired as a set.
+        print("the stress test shows the pictures as they are, whatever was changed above")
         tested = stress_test(model, cells)
         print(stress_summary(tested.scores))
         for note in tested.notes:
@@ -159,8 +160,11 @@ def _without_labels(
     answers = answers_of(opened, seen, "evaluating")
     predicted = np.array(opened.class_names)[answers.probabilities.argmax(1)]
     counts = {name: int((predicted == name).sum()) for name in opened.class_names}
+    for name, why in cells.unreadable.items():
+        print(f"{name}: {why}")
     print(f"{len(cells):,} pictures: " + ", ".join(f"{count:,} {name}" for name, count in counts.items() if count))
     facts: dict[str, Any] = {"source": cells.source, "rows": len(cells), "predicted": counts}
+    facts["unreadable"] = dict(cells.unreadable)
     facts["preparation"] = preparation.as_json() | {"views": asked.views}
     if opened.trust is None:
         print("the model's file does not say when to believe it; export its run again")

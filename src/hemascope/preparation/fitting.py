@@ -31,6 +31,9 @@ LEAST = 20
 LEAST_FALL, LEAST_SHARE = 0.5, 0.3
 """The median outlier score has to fall by this, and by this share of itself, for a change: a set of another stain seems
 a little less strange at a wrong scale, too."""
+LEAST_RIGHT = 0.95
+"""A model that names fewer of its own calibration cells rightly is no judge of what is strange: it was seen to take cells
+of its own laboratory for others of another scale."""
 USUAL = 0.5
 """A set with a median outlier score below this is like training, and nothing is tried."""
 
@@ -76,8 +79,8 @@ def prepared_for(model: Model, asked: Asked, some: Callable[[int], Images]) -> P
     """How a set should be prepared for a model, as far as that was asked for.
 
     some: gives so many of its pictures, uint8 (n, size, size, 3), spread over it, cut to the crop that was asked for.
-    Nothing is changed where there are fewer than LEAST pictures, or where the model does not find the set plainly less
-    strange for it.
+    Nothing is changed where there are fewer than LEAST pictures, where the model is no judge of it, or does not find
+    the set plainly less strange for it.
     """
     if not (asked.cell or asked.stain):
         return Preparation(asked.crop)
@@ -88,6 +91,8 @@ def prepared_for(model: Model, asked: Asked, some: Callable[[int], Images]) -> P
     strange = strangeness(model, images)
     if strange <= USUAL:
         return Preparation(asked.crop, notes=("scale and stain: as they are, like those of training to the model",))
+    if doubt := why_no_judge(model):
+        return Preparation(asked.crop, notes=(f"scale and stain: as they are; {doubt}",))
     chosen: _Tried = (strange, 1.0, None)
     # Each change has to pay for itself; both are tried together too, since at a wrong scale no stain seems right.
     for changes in _tried(model, images, asked):
@@ -101,6 +106,18 @@ def prepared_for(model: Model, asked: Asked, some: Callable[[int], Images]) -> P
     notes = [_scale_in_words(field)] if field != 1 else []
     notes += ["stain: brought to the colours of training, all pictures alike"] if colours is not None else []
     return Preparation(asked.crop, field, colours, tuple(notes))
+
+
+def why_no_judge(model: Model) -> str:
+    """Why a model's outlier score is not to decide how pictures are changed; empty where it may."""
+    if "refit" in model.metadata:
+        return "the model was fitted again to a laboratory, for which it looked for the scale itself"
+    right = 0.0 if model.trust is None or not len(model.trust.correct) else float(np.mean(model.trust.correct))
+    if right < LEAST_RIGHT:
+        return (
+            f"the model names {right:.0%} of its calibration cells rightly, {LEAST_RIGHT:.0%} are needed to judge a set"
+        )
+    return ""
 
 
 def _tried(model: Model, images: Images, asked: Asked) -> list[list[_Tried]]:
