@@ -61,8 +61,8 @@ def _prepared(done: Mapping[str, Any]) -> Iterator[Check]:
         yield _check(
             "care",
             "The pictures were changed before they were named",
-            f"{told[:1].upper()}{told[1:]}. The set seemed less strange to the model so; with --crop whole --stain keep "
-            "it is named as it is: where that scores higher, the change was a mistake.",
+            f"{told[:1].upper()}{told[1:]}. The set seemed less strange to the model so; with --crop whole --stain "
+            "keep it is named as it is: where that scores higher, the change was a mistake.",
         )
 
 

@@ -32,8 +32,9 @@ def checked(
     """What the labels in a file prove: the accuracy on all pictures with its exact interval, and id, label, predicted.
 
     path: a CSV of id and label, for the pictures that `sample` draws; those without a label are passed over if they
-    were drawn last, as then the others are a random sample still. A name that is no class counts as a wrong answer. ids, predicted: (n,), all pictures and what
-    the model calls them. Raises InputError for another file, pictures that were not drawn, gaps, and misspelt classes.
+    were drawn last, as then the others are a random sample still. A name that is no class counts as a wrong answer.
+    ids, predicted: (n,), all pictures and what the model calls them. Raises InputError for another file, pictures that
+    were not drawn, gaps, and misspelt classes.
     """
     import pandas as pd
 
@@ -65,8 +66,8 @@ def checked(
     for name in labels:
         if name not in known and (near := get_close_matches(name.lower(), known, 1, 0.8)):
             raise InputError(
-                f"{path}: '{name}' is no class of the model; the nearest is {near[0]}: write that, or for another cell a "
-                "name that is not so near, such as other."
+                f"{path}: '{name}' is no class of the model; the nearest is {near[0]}: write that, or for another cell "
+                "a name that is not so near, such as other."
             )
     answers = dict(zip(ids.tolist(), predicted.tolist(), strict=True))
     named = [answers[one] for one in wanted[:number]]

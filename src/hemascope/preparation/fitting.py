@@ -32,8 +32,8 @@ LEAST_FALL, LEAST_SHARE = 0.5, 0.3
 """The median outlier score has to fall by this, and by this share of itself, for a change: a set of another stain seems
 a little less strange at a wrong scale, too."""
 LEAST_RIGHT = 0.95
-"""A model that names fewer of its own calibration cells rightly is no judge of what is strange: it was seen to take cells
-of its own laboratory for others of another scale."""
+"""A model that names fewer of its own calibration cells rightly is no judge of what is strange: one was seen to take
+cells of its own laboratory for cells of another scale."""
 USUAL = 0.5
 """A set with a median outlier score below this is like training, and nothing is tried."""
 
@@ -114,9 +114,8 @@ def why_no_judge(model: Model) -> str:
         return "the model was fitted again to a laboratory, for which it looked for the scale itself"
     right = 0.0 if model.trust is None or not len(model.trust.correct) else float(np.mean(model.trust.correct))
     if right < LEAST_RIGHT:
-        return (
-            f"the model names {right:.0%} of its calibration cells rightly, {LEAST_RIGHT:.0%} are needed to judge a set"
-        )
+        told = f"the model names {right:.0%} of its calibration cells rightly"
+        return f"{told}, {LEAST_RIGHT:.0%} are needed to judge a set"
     return ""
 
 
