@@ -113,6 +113,17 @@ def ensembles(tmp_path_factory: pytest.TempPathFactory, dirty: Cells, tiny: Tiny
     return found
 
 
+def test_what_training_did_to_all_members_is_divided_out_of_their_average(ensembles: dict[str, Run]) -> None:
+    told = {name: load_model(run.folder).trust for name, run in ensembles.items()}
+    for name in ("seeds", "runs"):
+        trust, single = told[name], told["run-0"]
+        assert trust is not None
+        assert single is not None
+        assert single.calibration.class_weights is not None
+        assert trust.calibration.smoothing == single.calibration.smoothing
+        assert trust.calibration.class_weights == single.calibration.class_weights
+
+
 def test_members_are_the_runs_of_their_seeds_averaged_in_one_file(ensembles: dict[str, Run], dirty: Cells) -> None:
     images = np.asarray(dirty.images[:20])
     whole, *parts = (answers(load_network(ensembles[name])[0], images) for name in ("seeds", "run-0", "run-1"))

@@ -277,9 +277,16 @@ def fit(
 
 
 def distortion_of(recipe: Recipe, cells: Cells) -> Distortion:
-    """What training by a recipe did to probabilities, as far as it is known: of finished runs that are averaged, of a
-    vote of neighbours and of a teacher's answers it is not, and then the temperature alone has to make up for it."""
-    if not isinstance(recipe.members, int) or recipe.head == "knn" or recipe.teacher:
+    """What training by a recipe did to probabilities, as far as it is known.
+
+    Finished runs that are averaged have one where all were trained alike. Of a vote of neighbours and of a teacher's
+    answers it is not known, and then the temperature alone has to make up for it.
+    """
+    if not isinstance(recipe.members, int):
+        found = [distortion_of(recipe_of(Run(Path(folder))), cells) for folder in recipe.members]
+        alike = {(one.smoothing, one.class_weights is None) for one in found}
+        return found[0] if len(alike) == 1 else UNDISTORTED
+    if recipe.head == "knn" or recipe.teacher:
         return UNDISTORTED
     counts = np.bincount(cells.in_split("train").labels, minlength=len(cells.class_names))
     weighted = "balanced" in (recipe.class_weights, recipe.sampling)
