@@ -1,10 +1,10 @@
 """What an average over poses (`views`) and over networks (`members`) gains and costs, as the leaderboard shows it.
 
 Three seeds of `small`, cut to EPOCHS epochs at 64 pixels on 4,000 cells of the challenge file, are trained; what is
-averaged are those same networks (that of seed 0 is trained again for its views, to the same weights). All are scored on
-the validation rows; the chosen one alone sees the test rows. Data are sought in ../shared beside the checkout. Takes a
-quarter of an hour on two free cores; what is finished stands in runs/averages and is not done again. The last line
-printed is one line of JSON with the leaderboards' figures.
+averaged are those same networks (that of seed 0 is trained again for its views). All are scored on the validation rows;
+the chosen one alone sees the test rows. Data are sought in ../shared beside the checkout. Takes a quarter of an hour on
+two free cores; what is finished stands in runs/averages and is not done again. The last line printed is one line of
+JSON with the leaderboards' figures.
 """
 
 from __future__ import annotations
