@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from hemascope.cli import main
 from hemascope.data import Cells
 from hemascope.pipeline import train
 from hemascope.recipe import Recipe, recipe_from
@@ -82,6 +83,20 @@ def finished(tmp_path_factory: pytest.TempPathFactory, dirty: Cells) -> Run:
     mixed = replace(further, ids=np.array([f"further#{row}" for row in range(len(further))]))
     out = tmp_path_factory.mktemp("finished") / "run"
     return train(dirty, tiny_recipe(), out, test=mixed, say=lambda sentence: None)
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
+    """Runs `hemascope WORDS` in an empty folder and gives its exit status."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["hemascope", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return int(end.value.code or 0)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,6 @@ import pytest
 import yaml
 from PIL import Image
 
-from hemascope.cli import main
 from hemascope.data import CLASS_NAMES, Cells, load, save_npz
 from hemascope.novelty import novelty
 from hemascope.recipe import Recipe
@@ -26,20 +25,6 @@ from hemascope.synthetic import draw_cells
 
 Tiny = Callable[..., Recipe]
 Command = Callable[..., int]
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
-    """Runs `hemascope ...` in an empty folder and gives its exit status."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: str | Path) -> int:
-        monkeypatch.setattr(sys, "argv", ["hemascope", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        return int(end.value.code or 0)
-
-    return run
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 
 from hemascope.bulk.journal import parts_folder
-from hemascope.cli import main
 from hemascope.data import load
 from hemascope.predict import predict
 from hemascope.preparation.square import at_scale
@@ -23,9 +22,8 @@ Command = Callable[..., int]
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
-    """Runs `hemascope predict ...` in a folder with a few inputs and gives its exit status."""
-    monkeypatch.chdir(tmp_path)
+def naming(command: Command) -> Command:
+    """Runs `hemascope predict WORDS` in a folder with inputs of all kinds."""
     images = np.asarray(draw_cells(6, seed=1).images)
     Path("cells").mkdir()
     for row in range(4):
@@ -34,18 +32,11 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     with zipfile.ZipFile("more.zip", "w") as archive:
         archive.write("cells/0.png", "inner/a.png")
     np.savez("arrays.npz", images=images)
-
-    def run(*words: str | Path) -> int:
-        monkeypatch.setattr(sys, "argv", ["hemascope", "predict", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        return int(end.value.code or 0)
-
-    return run
+    return partial(command, "predict")
 
 
-def test_inputs_of_all_kinds_become_one_table(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command("cells/*.png", "more.zip", "arrays.npz", "gone.tar", "--columns", "embedding") == 0
+def test_inputs_of_all_kinds_become_one_table(naming: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert naming("cells/*.png", "more.zip", "arrays.npz", "gone.tar", "--columns", "embedding") == 0
     told = capsys.readouterr().out
     table = pd.read_csv("predictions.csv", keep_default_na=False)
     expected = [f"cells/{name}.png" for name in (0, 1, 2, 3, "bad")]
@@ -77,34 +68,34 @@ def test_inputs_of_all_kinds_become_one_table(command: Command, capsys: pytest.C
     ],
 )
 def test_what_cannot_be_done_is_told_in_one_sentence(
-    command: Command, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], sentence: str
+    naming: Command, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], sentence: str
 ) -> None:
     before = sorted(Path().rglob("*"))
-    assert command(*words) == 2
+    assert naming(*words) == 2
     told = capsys.readouterr().err.strip().splitlines()
     assert len(told) == 1
     assert told[0].startswith(f"hemascope: {sentence}")
     assert sorted(Path().rglob("*")) == before
 
 
-def test_an_unfinished_job_is_kept_and_told(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unfinished_job_is_kept_and_told(naming: Command, capsys: pytest.CaptureFixture[str]) -> None:
     parts_folder(Path("predictions.csv")).mkdir()
-    assert command("cells") == 2
+    assert naming("cells") == 2
     assert "predictions.csv.parts: holds an unfinished job; go on with it by --resume" in capsys.readouterr().err
-    assert command("cells", "--resume") == 0
+    assert naming("cells", "--resume") == 0
     assert not parts_folder(Path("predictions.csv")).exists()
 
 
 def test_a_set_of_another_scale_is_brought_to_that_of_training(
-    command: Command, capsys: pytest.CaptureFixture[str], shared: Path
+    naming: Command, capsys: pytest.CaptureFixture[str], shared: Path
 ) -> None:
     cells = load(shared / "data" / "pbc96" / "test.parquet")
     images = np.asarray(cells.images[np.arange(0, len(cells), 60)])
     np.savez("usual.npz", images=images)
     np.savez("wide.npz", images=at_scale(images, 2.0))
     for name in ("usual", "wide"):
-        assert command(f"{name}.npz", "--out", f"{name}.parquet") == 0
-        assert command(f"{name}.npz", "--out", f"{name}-whole.parquet", "--crop", "whole", "--stain", "keep") == 0
+        assert naming(f"{name}.npz", "--out", f"{name}.parquet") == 0
+        assert naming(f"{name}.npz", "--out", f"{name}-whole.parquet", "--crop", "whole", "--stain", "keep") == 0
     told = capsys.readouterr().out
     assert "of each picture's side shows what a training picture shows, and is cut out" in told
     assert told.count("scale: ") == 1
@@ -129,9 +120,9 @@ def test_a_set_of_another_scale_is_brought_to_that_of_training(
     ],
 )
 def test_a_preparation_that_means_nothing_is_told_in_one_sentence(
-    command: Command, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], sentence: str
+    naming: Command, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], sentence: str
 ) -> None:
     before = sorted(Path().rglob("*"))
-    assert command("cells", *words) == 2
+    assert naming("cells", *words) == 2
     assert capsys.readouterr().err == f"hemascope: {sentence}\n"
     assert sorted(Path().rglob("*")) == before

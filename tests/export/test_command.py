@@ -3,11 +3,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from hemascope.cli import main
 from hemascope.export import check, submission
 from hemascope.run import Run
 from hemascope.runtime import Model
@@ -16,39 +16,29 @@ Command = Callable[..., int]
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
-    """Runs `hemascope WORDS` in an empty folder and returns its exit status."""
-    monkeypatch.chdir(tmp_path)
+def export(command: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs `hemascope export WORDS`, which asks about fewer pictures than it does for users."""
     monkeypatch.setattr(check, "COUNT", 8)
     monkeypatch.setattr(submission, "DRAWN", 8)
-
-    def run(*words: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["hemascope", "export", *map(str, words)])
-        try:
-            main()
-        except SystemExit as stop:
-            return int(stop.code or 0)
-        return 0
-
-    return run
+    return partial(command, "export")
 
 
 def test_a_run_becomes_a_file_named_after_it(
-    command: Command, finished: Run, capsys: pytest.CaptureFixture[str]
+    export: Command, finished: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command(finished.folder, "--precision", "float16") == 0
+    assert export(finished.folder, "--precision", "float16") == 0
     told = capsys.readouterr().out
     assert "against the run's model.onnx: at most" in told
     assert "ms a picture, one by one and 64 at a time: run " in told
     assert "written: run-float16.onnx" in told
     assert Model(Path("run-float16.onnx")).metadata["precision"] == "float16"
     assert Path("run-float16.onnx.json").is_file()
-    assert command(finished.folder, "--precision", "float16") == 2
+    assert export(finished.folder, "--precision", "float16") == 2
     assert "exists already" in capsys.readouterr().err
 
 
-def test_a_run_becomes_a_submission(command: Command, finished: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command(finished.folder, "--format", "submission") == 0
+def test_a_run_becomes_a_submission(export: Command, finished: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export(finished.folder, "--format", "submission") == 0
     told = capsys.readouterr().out
     assert "0 of 8 answers name another class" in told
     assert "asked apart, with numpy" in told
@@ -66,9 +56,9 @@ def test_a_run_becomes_a_submission(command: Command, finished: Run, capsys: pyt
     ],
 )
 def test_what_cannot_be_exported_gets_one_sentence(
-    command: Command, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], sentence: str
+    export: Command, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], sentence: str
 ) -> None:
-    assert command(*words) == 2
+    assert export(*words) == 2
     told = capsys.readouterr().err.strip().splitlines()
     assert len(told) == 1
     assert sentence in told[0]

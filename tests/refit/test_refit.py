@@ -12,7 +12,6 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from hemascope.cli import main
 from hemascope.data import Cells, save_npz
 from hemascope.errors import InputError
 from hemascope.evaluate import evaluate
@@ -137,22 +136,6 @@ def with_blasts(path: Path, count: int, seed: int, name: str = "blast") -> Path:
 
 
 Command = Callable[..., int]
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
-    """Runs `hemascope WORDS` in an empty folder and returns its exit status."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["hemascope", *map(str, words)])
-        try:
-            main()
-        except SystemExit as stop:
-            return int(stop.code or 0)
-        return 0
-
-    return run
 
 
 def test_the_command_learns_a_new_class_and_all_commands_know_it(

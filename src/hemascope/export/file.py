@@ -21,9 +21,9 @@ from hemascope.export.check import (
 )
 from hemascope.export.graph import add_metadata
 from hemascope.export.int8 import Loss, held_out_rows, in_8_bits, loss_of, mildly_corrupted
+from hemascope.export.on_request import without_heatmap
 from hemascope.export.source import TOLERANCES, Precision, Source, beside, check_new, facts_of, open_source
 from hemascope.files import replacing, write_json
-from hemascope.on_request import without_heatmap
 from hemascope.runtime import Model
 
 MOST_LOSS = 0.005

@@ -19,8 +19,8 @@ from hemascope.data import Cells, Images, pixel_hashes
 from hemascope.data.cells import Rows
 from hemascope.errors import InputError
 from hemascope.export.graph import followers, nodes_for
+from hemascope.export.on_request import without_heatmap
 from hemascope.metrics import accuracy
-from hemascope.on_request import without_heatmap
 from hemascope.precision import with_whole_weights
 from hemascope.runtime import Model
 from hemascope.stress import seed_for

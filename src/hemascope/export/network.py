@@ -19,11 +19,11 @@ from torch import nn
 from hemascope.assembly import assemble
 from hemascope.data import Cells, Images
 from hemascope.errors import InputError
+from hemascope.export.on_request import on_request
 from hemascope.folded import folded
 from hemascope.heatmap import Explained, has_heatmap
 from hemascope.heatmap_graph import EXAMPLES, traced
 from hemascope.model import Body, Network, fitted
-from hemascope.on_request import on_request
 from hemascope.trust.fitted import UNDISTORTED, Distortion, Trust
 
 TOLERANCE = 1e-4
@@ -84,7 +84,7 @@ class Fit(nn.Module):
 def to_onnx(body: Body, heatmap: bool = False) -> onnx.ModelProto:
     """A network as a graph from "images" to "logits" and "embedding", for a tail.
 
-    heatmap: whether it gives heat maps on request, see `hemascope.on_request`. Raises InputError when the network
+    heatmap: whether it gives heat maps too, see `hemascope.export.on_request`. Raises InputError when the network
     cannot be exported, or has no heat map.
     """
     size = body.picture_size

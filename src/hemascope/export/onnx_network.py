@@ -17,10 +17,8 @@ class Network:
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
-        self._asked = onnxruntime.RunOptions()
-        self._asked.only_execute_path_to_fetches = True
 
     def probabilities(self, pictures: np.ndarray) -> np.ndarray:
         """float32 (n, classes) of uint8 (n, 96, 96, 3)."""
         given = {self._input: np.ascontiguousarray(pictures)}
-        return np.asarray(self._session.run(["probabilities"], given, self._asked)[0])
+        return np.asarray(self._session.run(["probabilities"], given)[0])

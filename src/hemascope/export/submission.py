@@ -20,11 +20,11 @@ from hemascope.errors import InputError
 from hemascope.export.check import SEED, difference
 from hemascope.export.contract import BATCH, PICTURE
 from hemascope.export.graph import add_metadata
+from hemascope.export.on_request import without_heatmap
 from hemascope.export.operators import plan_of
 from hemascope.export.source import TOLERANCES, Precision, Source, beside, check_new, facts_of, open_source
 from hemascope.export.specialise import specialise
 from hemascope.files import replacing, write_json
-from hemascope.on_request import without_heatmap
 from hemascope.synthetic import draw_cells
 
 Runtime = Literal["onnx", "keras"]

@@ -112,8 +112,8 @@ def _trust(base: Model, found: Fitted, cells: Cells, temperature: float) -> Trus
 def _write_model(base: Model, found: Fitted, trust: Trust, temperature: float, run: Run) -> None:
     import onnx
 
+    from hemascope.export.on_request import without_heatmap
     from hemascope.front import with_front
-    from hemascope.on_request import without_heatmap
     from hemascope.tail import with_head
 
     head = Head(found.head.own / temperature, found.head.weights / temperature, found.head.bias / temperature)

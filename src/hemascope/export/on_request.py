@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from hemascope.export.graph import nodes_for, with_nodes
 from hemascope.runtime import HEATMAP, WANTED
 
 
@@ -53,25 +54,11 @@ def on_request(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def without_heatmap(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy that gives no heat map; one that gives none is copied as it is."""
-    whole = onnx.ModelProto()
-    whole.CopyFrom(model)
-    graph = whole.graph
-    outputs = [value for value in graph.output if value.name != HEATMAP]
-    needed = _needed(graph, (value.name for value in outputs))
-    nodes = [node for place, node in enumerate(graph.node) if place in needed]
-    used = {name for node in nodes for name in node.input}
-    constants = [tensor for tensor in graph.initializer if tensor.name in used]
-    inputs = [value for value in graph.input if value.name != WANTED]
-    for field, kept in (
-        (graph.node, nodes),
-        (graph.initializer, constants),
-        (graph.input, inputs),
-        (graph.output, outputs),
-    ):
-        copies = [type(one).FromString(one.SerializeToString()) for one in kept]
-        del field[:]
-        field.extend(copies)
-    return whole
+    outputs = [value for value in model.graph.output if value.name != HEATMAP]
+    inputs = [value for value in model.graph.input if value.name != WANTED]
+    bare = with_nodes(model, nodes_for(model, [value.name for value in outputs]), inputs, outputs)
+    helper.set_model_props(bare, {entry.key: entry.value for entry in model.metadata_props})
+    return bare
 
 
 def without_twins(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from hemascope.data import Cells
-from hemascope.on_request import on_request, without_heatmap, without_twins
+from hemascope.export.on_request import on_request, without_heatmap, without_twins
 from hemascope.precision import with_half_weights
 from hemascope.run import Run
 from hemascope.runtime import HEATMAP, WANTED, load_model
