@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import AvifImagePlugin, Image, ImageOps, UnidentifiedImageError
 
 from hemascope.data.cells import Images
+from hemascope.data.jpeg import decode_plain_jpeg, plain_jpeg
 from hemascope.data.pixels import MIN_SIDE, expected_ranges, from_16_bit, over_white, scale_for
 from hemascope.data.png import decode_plain_png, plain_png_size
 from hemascope.errors import InputError
@@ -74,7 +75,7 @@ def decode_picture(source: bytes | Path, most_pixels: int = MAX_PIXELS) -> Decod
         content = source if isinstance(source, bytes) else _content(source)
         plain = _plain(content, most_pixels) if isinstance(content, bytes) else None
         if plain is not None:
-            return Decoded(plain, False, False, "RGB", float("nan"))
+            return plain
         with _opened(content) as image:
             _check_size(image.size, most_pixels)
             jpeg = image.format in _JPEG_FORMATS
@@ -115,12 +116,17 @@ def _content(path: Path) -> bytes | Path:
     return path.read_bytes() if about.st_size <= READ_AT_ONCE else path
 
 
-def _plain(content: bytes, most_pixels: int) -> Images | None:
-    size = plain_png_size(content)
-    if size is None:
+def _plain(content: bytes, most_pixels: int) -> Decoded | None:
+    """What the quick ways give; None where the picture is not plain, or where Pillow is to say what is wrong with it."""
+    if (size := plain_png_size(content)) is not None:
+        _check_size(size, most_pixels)
+        pixels, jpeg, quality = decode_plain_png(content), False, float("nan")
+    elif (about := plain_jpeg(content)) is not None:
+        _check_size(about.size, most_pixels)
+        pixels, jpeg, quality = decode_plain_jpeg(content, about.size), True, _quality_of(about.table_sum)
+    else:
         return None
-    _check_size(size, most_pixels)
-    return decode_plain_png(content)
+    return None if pixels is None else Decoded(pixels, jpeg, False, "RGB", quality)
 
 
 def _opened(content: bytes | Path) -> Image.Image:
@@ -141,9 +147,11 @@ def _opened(content: bytes | Path) -> Image.Image:
 def _jpeg_quality(image: Image.Image) -> float:
     """The quality at which the Independent JPEG Group's encoder would write the file's luminance table."""
     table = getattr(image, "quantization", {}).get(0)
-    if not table:
-        return float("nan")
-    scale = 100 * sum(table) / _LUMINANCE_AT_50
+    return _quality_of(sum(table)) if table else float("nan")
+
+
+def _quality_of(table_sum: int) -> float:
+    scale = 100 * table_sum / _LUMINANCE_AT_50
     return float(np.clip(5000 / scale if scale > 100 else (200 - scale) / 2, 1, 100))
 
 
