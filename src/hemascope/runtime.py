@@ -56,15 +56,16 @@ class Model:
     pictures of any other size are brought to it within the file. colours: how those pictures are coloured, where the
     file says it. field: how wide they are on the slide, where the file says it. metadata: all that it says of itself.
     explains: whether the file gives heat maps. shares: float64 (classes,), the differential count for which it answers;
-    None for that of its training pictures. views: over how many poses of a picture an answer is averaged.
+    None for that of its training pictures. views: over how many poses of a picture an answer is averaged. threads: how
+    many compute one batch; 0 for one a core.
     """
 
     views: int = 1
 
     def __init__(self, path: Path, threads: int = 0) -> None:
-        """threads: how many compute one batch, 0 for one a core; several batches may be asked for at a time."""
+        """Several batches may be asked for at a time."""
         self._session = _session(path, threads)
-        self.path = path
+        self.path, self.threads = path, threads
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
         if "class_names" not in self.metadata:
             raise InputError(

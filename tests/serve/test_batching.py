@@ -145,3 +145,33 @@ def test_a_crowd_is_told_to_stay_away_for_longer() -> None:
     assert waits[-1] == 30
     batcher.release(10)
     batcher.close()
+
+
+def test_several_threads_answer_parts_of_one_request_in_its_order() -> None:
+    working = threading.Barrier(2, timeout=5)
+
+    def ask(images: Images, heatmap: bool) -> Answers:
+        working.wait()
+        # What begins first ends last.
+        time.sleep(0.05 if images[0, 0, 0, 0] == 0 else 0)
+        return numbered(images, heatmap)
+
+    batcher = Batcher(ask, queue=100, patience=9, batch=4, workers=2)
+    assert batcher.submit(pictures(*range(8))).result(5).outlier_score.tolist() == list(range(8))
+    batcher.close()
+
+
+def test_a_request_fails_once_though_several_of_its_parts_fail() -> None:
+    working = threading.Barrier(2, timeout=5)
+
+    def ask(images: Images, heatmap: bool) -> Answers:
+        if len(images) == 4:
+            working.wait()
+            raise RuntimeError("no fours")
+        return numbered(images, heatmap)
+
+    batcher = Batcher(ask, queue=100, patience=9, batch=4, workers=2)
+    with pytest.raises(RuntimeError, match="no fours"):
+        batcher.submit(pictures(*range(8))).result(5)
+    assert batcher.submit(pictures(9)).result(5).outlier_score.tolist() == [9]
+    batcher.close()

@@ -21,6 +21,7 @@ from hemascope.augment import colour, cover, geometry, mixing, quality
 from hemascope.augment import randaugment as policies
 from hemascope.augment.plan import Blend, Paste, Plan, divided, placed
 from hemascope.draws import Draw
+from hemascope.machine import cores
 from hemascope.recipe import Augmentation
 
 if TYPE_CHECKING:
@@ -184,14 +185,10 @@ def _worth(pictures: NDArray[np.uint8]) -> int:
     """How many threads are worth their while."""
     if min(pictures.shape[1:3]) < SMALL:
         return 1
-    return max(1, min(_cores(), pictures[..., 0].size // FEWEST_PIXELS))
+    return max(1, min(cores(), pictures[..., 0].size // FEWEST_PIXELS))
 
 
 @functools.cache
 def _pool(process: int, threads: int) -> ThreadPoolExecutor:
     """What works beside the thread that calls. Threads are not inherited by a fork: each process has its own."""
     return ThreadPoolExecutor(threads - 1, "augment")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +16,7 @@ from hemascope.bulk.plan import Part
 from hemascope.bulk.reader import Item, Reader
 from hemascope.data import Images
 from hemascope.errors import InputError
+from hemascope.machine import cores
 from hemascope.preparation.fitting import Preparation
 from hemascope.runtime import Answers, Model
 from hemascope.trust.verdict import Verdict, verdict_of
@@ -31,11 +31,6 @@ WAITING = 3
 """So many batches for each thread wait or are worked on: that bounds what is in memory."""
 UNREADABLE = "unreadable: there is no answer."
 """What `trust` says of a row without an answer, since an empty one would mean trust."""
-
-
-def cores() -> int:
-    """How many threads this process may run at once."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from hemascope.bulk.answers import Namer, answered, arrow_table, cores, joined
+from hemascope.bulk.answers import Namer, answered, arrow_table, joined
 from hemascope.bulk.journal import Journal, write_part
 from hemascope.bulk.plan import Part
 from hemascope.errors import InputError
+from hemascope.machine import cores
 from hemascope.preparation.fitting import Preparation
 from hemascope.runtime import Model, load_model
 

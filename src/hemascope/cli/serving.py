@@ -46,7 +46,8 @@ def serve(
     if token is not None and not token.strip():
         raise InputError("the token is empty; give one that cannot be guessed, or none.")
     limits = Limits(files=files, queue=queue, pixels=pixels)
-    loaded = load_model(model)
+    # One thread for each batch: several batches at a time come further than threads that share one, and wait for it.
+    loaded = load_model(model, threads=1)
     with listening(host, port) as listener:
         if warning := exposure(host, token):
             print(f"! {warning}", file=sys.stderr)

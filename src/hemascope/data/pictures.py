@@ -117,7 +117,7 @@ def _content(path: Path) -> bytes | Path:
 
 
 def _plain(content: bytes, most_pixels: int) -> Decoded | None:
-    """What the quick ways give; None where the picture is not plain, or where Pillow is to say what is wrong with it."""
+    """What the quick ways give; None where the picture is not plain, or where Pillow is to say what is wrong."""
     if (size := plain_png_size(content)) is not None:
         _check_size(size, most_pixels)
         pixels, jpeg, quality = decode_plain_png(content), False, float("nan")

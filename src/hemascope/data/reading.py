@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from hemascope.data.pictures import decode_picture
 from hemascope.data.storage import allocate
 from hemascope.data.text import resized_note
 from hemascope.errors import InputError
+from hemascope.machine import cores
 from hemascope.resize import central_window, resize
 
 # How many encoded pictures are held at a time.
@@ -135,7 +135,7 @@ def _decoded(
         return [source if isinstance(source, InputError) else _prepared(source, size, crop) for source in some]
 
     remaining = iter(sources)
-    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(16, cores())) as pool:
         while chunk := list(islice(remaining, CHUNK)):
             for pictures in pool.map(prepared, (chunk[at : at + TASK] for at in range(0, len(chunk), TASK))):
                 yield from pictures

@@ -16,7 +16,7 @@ _SIDE = 48
 """Cells are found at this side, where it takes a tenth of a millisecond: a sixth of what it takes at 96."""
 _STEP = 8
 _SMALL = cv2.getStructuringElement(cv2.MORPH_RECT, (3, 3))
-_MIDDLE = (_SIDE - 1) / 2
+_FROM_MIDDLE = np.hypot(*(np.indices((_SIDE, _SIDE)) - (_SIDE - 1) / 2))
 
 
 def cell_sizes(images: Images) -> Floats:
@@ -35,11 +35,10 @@ def cell_sizes(images: Images) -> Floats:
             opened = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_OPEN, _SMALL), np.uint8)
             kept = opened if opened.any() else mask
             if kept.any():
-                labels = cv2.connectedComponents(kept, connectivity=4)[1]
-                down, across = np.nonzero(kept)
-                nearest = np.hypot(down - _MIDDLE, across - _MIDDLE).argmin()
-                own = labels == labels[down[nearest], across[nearest]]
-                found[row] = np.log(own.mean()) / 2
+                _, labels, about, _ = cv2.connectedComponentsWithStats(kept, connectivity=4)
+                nearest = np.where(kept, _FROM_MIDDLE, np.inf).argmin()
+                area = about[labels.reshape(-1)[nearest], cv2.CC_STAT_AREA]
+                found[row] = np.log(area / _SIDE**2) / 2
     return found
 
 

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import logging
 import math
-import os
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,9 +21,10 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from hemascope.data import Images, decode
 from hemascope.errors import InputError
+from hemascope.machine import cores
 from hemascope.models import folder_of
 from hemascope.resize import central_square, resize
-from hemascope.runtime import BATCH, PURPOSE, Answers, Model
+from hemascope.runtime import PURPOSE, Answers, Model
 from hemascope.serve import telemetry
 from hemascope.serve.answers import ModelAbout, Predictions, Problem, answered, unread
 from hemascope.serve.batching import Batcher, FullError
@@ -37,6 +37,8 @@ from hemascope.version import __version__
 
 # How many pictures of one request a thread decodes at a time: handing over one costs a tenth of decoding it.
 _TASK = 8
+# How many the model sees at once: beyond some sixteen nothing is gained, and what is left goes to another thread.
+_BATCH = 32
 _BODY = {
     "required": True,
     "content": {
@@ -73,8 +75,9 @@ _log = logging.getLogger("hemascope.serve")
 class Service:
     """A model, the threads that work for it, and what is counted.
 
-    name: under which the model was asked for. crop: the side in pixels of the central square to use of each picture,
-    as in `hemascope predict`; without it the largest there is.
+    model: works on as many batches at a time as its threads leave cores for. name: under which it was asked for. crop:
+    the side in pixels of the central square to use of each picture, as in `hemascope predict`; without it the largest
+    there is.
     """
 
     def __init__(self, model: Model, name: str, limits: Limits, crop: int | None = None) -> None:
@@ -97,12 +100,15 @@ class Service:
         )
         self.batches = telemetry.Histogram("hemascope_batch_pictures", "Pictures in a batch.", telemetry.PICTURES)
         self.model_seconds = telemetry.Counter("hemascope_model_seconds_total", "Seconds that the model worked.")
-        self._pool = ThreadPoolExecutor(max(2, min(4, os.cpu_count() or 2)), "hemascope-decode")
+        self._pool = ThreadPoolExecutor(max(2, min(4, cores())), "hemascope-decode")
+        workers = max(1, cores() // (model.threads or cores()))
         self._batcher = Batcher(
             model.answers,
             queue=limits.queue,
             patience=limits.patience,
-            rate=_rate_of(model),
+            batch=_BATCH,
+            workers=workers,
+            rate=_rate_of(model, workers),
             watch=self._watch_batch,
         )
         self.metrics: list[telemetry.Metric] = [
@@ -228,17 +234,18 @@ class Service:
         return self._batcher.room
 
 
-def _rate_of(model: Model) -> float:
-    """How many pictures a second a model answers in whole batches, told by one that is black.
+def _rate_of(model: Model, workers: int) -> float:
+    """How many pictures a second some threads answer together in whole batches, told by pictures that are black.
 
     Without it the first burst of requests would fill a queue that takes longer than anybody waits.
     """
-    black = np.zeros((BATCH, model.image_size, model.image_size, 3), np.uint8)
+    black = np.zeros((_BATCH, model.image_size, model.image_size, 3), np.uint8)
     # The first one allocates what all others use again.
     model.answers(black[:1])
     started = time.perf_counter()
-    model.answers(black)
-    return BATCH / max(time.perf_counter() - started, 1e-6)
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(model.answers, [black] * workers))
+    return workers * _BATCH / max(time.perf_counter() - started, 1e-6)
 
 
 def make_app(

@@ -1,4 +1,4 @@
-"""Pictures of all clients, gathered into batches for one thread that asks the model."""
+"""Pictures of all clients, gathered into batches for the threads that ask the model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ class _Job:
     heatmap: bool
     future: Future[Answers]
     asked: int = 0
-    parts: list[Answers] = field(default_factory=list)
+    answered: int = 0
+    parts: dict[int, Answers] = field(default_factory=dict)
+    """By the row that each begins with, as several threads may answer them."""
 
 
 class FullError(Exception):
@@ -40,15 +42,16 @@ class FullError(Exception):
 
 
 class Batcher:
-    """A bounded queue before one worker thread.
+    """A bounded queue before a few worker threads.
 
     ask: gives the answers to uint8 (n, side, side, 3). queue: pictures that may wait, those that are being decoded and
-    answered among them. patience: seconds that a picture may be expected to wait. rate: how many pictures a second the
-    model answers, as far as is known before; 0 for unknown. watch: told the size of each batch and the seconds it took.
+    answered among them. patience: seconds that a picture may be expected to wait. workers: how many threads ask, each
+    about a batch of its own. rate: how many pictures a second they answer together, as far as is known before; 0 for
+    unknown. watch: told the size of each batch and the seconds it took.
 
     Room is taken (`reserve`) before a picture is decoded and given back (`release`) when it is answered, so that no
-    more work is accepted than can be done in time. The worker never waits for a batch to fill: it takes what is there,
-    and a busy service fills its batches by itself.
+    more work is accepted than can be done in time. No worker waits for a batch to fill: it takes what is there, and a
+    busy service fills its batches by itself.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Batcher:
         queue: int,
         patience: float,
         batch: int = BATCH,
+        workers: int = 1,
         rate: float = 0.0,
         watch: Callable[[int, float], None] = lambda pictures, seconds: None,
     ) -> None:
@@ -69,8 +73,12 @@ class Batcher:
         self._usual = 1.0
         self._rate = rate
         self._closing = False
-        self._thread = threading.Thread(target=self._work, name="hemascope-model", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"hemascope-model-{number}", daemon=True)
+            for number in range(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def waiting(self) -> int:
@@ -112,11 +120,12 @@ class Batcher:
         return job.future
 
     def close(self) -> None:
-        """Answer what was submitted, take no more, and end the thread."""
+        """Answer what was submitted, take no more, and end the threads."""
         with self._changed:
             self._closing = True
-            self._changed.notify()
-        self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
     def _full(self) -> FullError:
         """A refusal, with the time after which everybody who waits, and everybody who was refused, could be answered.
@@ -156,6 +165,9 @@ class Batcher:
                 taken.append((job, rows))
                 if job.asked == len(job.pictures):
                     self._jobs.popleft()
+            # One call wakes one thread, and a large request is work for several.
+            if self._jobs:
+                self._changed.notify()
             return taken
 
     def _answer(self, taken: list[tuple[_Job, slice]]) -> None:
@@ -164,29 +176,40 @@ class Batcher:
         try:
             answers = self._ask(pictures[0] if len(pictures) == 1 else np.concatenate(pictures), taken[0][0].heatmap)
         except Exception as error:
-            # A job that spans batches may still stand in front of the queue.
-            with self._changed:
-                for job, _ in taken:
-                    if self._jobs and self._jobs[0] is job:
-                        self._jobs.popleft()
-            for job, _ in taken:
-                if not job.future.done():
-                    job.future.set_exception(error)
+            self._fail([job for job, _ in taken], error)
             return
         seconds = time.perf_counter() - started
         total = len(answers.probabilities)
-        rate = total / max(seconds, 1e-6)
         # The first batches are slower than all others, and small ones than large ones.
         if total >= self._batch // 2:
-            self._rate = _MEMORY * self._rate + (1 - _MEMORY) * rate if self._rate else rate
+            rate = len(self._threads) * total / max(seconds, 1e-6)
+            with self._changed:
+                self._rate = _MEMORY * self._rate + (1 - _MEMORY) * rate if self._rate else rate
         self._watch(total, seconds)
         start = 0
         for job, rows in taken:
             end = start + rows.stop - rows.start
-            job.parts.append(_rows(answers, slice(start, end)))
+            self._keep(job, rows, _rows(answers, slice(start, end)))
             start = end
-            if rows.stop == len(job.pictures) and job.future.set_running_or_notify_cancel():
-                job.future.set_result(_joined(job.parts))
+
+    def _keep(self, job: _Job, rows: slice, answers: Answers) -> None:
+        """Put the answers to some rows of a job to the others, and hand all over when they are complete."""
+        with self._changed:
+            job.parts[rows.start] = answers
+            job.answered += rows.stop - rows.start
+            complete = job.answered == len(job.pictures)
+        if complete and job.future.set_running_or_notify_cancel():
+            job.future.set_result(_joined([job.parts[first] for first in sorted(job.parts)]))
+
+    def _fail(self, jobs: list[_Job], error: Exception) -> None:
+        """Tell those who asked. What is left of a job that spans batches is not worked on."""
+        with self._changed:
+            for job in jobs:
+                if self._jobs and self._jobs[0] is job:
+                    self._jobs.popleft()
+                # Another thread may have failed with another part of the same job.
+                if not job.future.done() and job.future.set_running_or_notify_cancel():
+                    job.future.set_exception(error)
 
 
 def _rows(answers: Answers, rows: slice) -> Answers:
