@@ -77,6 +77,8 @@ def audit(
         print(
             f"! {silent:,} pictures made {model}, or are of a class that it does not know: it judges no label of them."
         )
+    reasons = f": {found.to_look_at}" if found.to_look_at else ""
+    print(f"{'!' if found.advice['keep'] < len(found.findings) else ' '} {found.verdict}{reasons}")
     for finding in found.sentences:
         print(f"{'!' if finding.care else ' '} {finding.sentence}")
     for sentence in [] if decided is None else without_effect(found, decided):
