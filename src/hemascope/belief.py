@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from hemascope.runtime import ONE_ANSWER
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -25,18 +27,24 @@ def reasons_to_believe(metrics: Mapping[str, Any], scored_on: str, split: pd.Dat
     "know"), title and text; those that ask for care stand first.
     """
     scores = metrics[scored_on]
-    found = [
-        *_prepared(scores.get("preparation") or {}),
-        *_one_side(split),
-        *_better_than_one_answer(scores, metrics.get("baseline") or constant_answer(scores)),
-        *_enough(scores),
-        *_agreement(metrics, scored_on),
-        *_corruption(metrics, scored_on),
-        *_confidence(scores, metrics.get("baseline") or constant_answer(scores)),
-        *promises(scores),
-        *_origin(str(metrics.get("weights") or "")),
-        *([] if metrics.get("evaluated") else _elsewhere(metrics.get("files") or {})),
-    ]
+    baseline = metrics.get("baseline") or constant_answer(scores)
+    weights = str(metrics.get("weights") or "")
+    found = [*_prepared(scores.get("preparation") or {}), *_one_side(split), *_enough(scores)]
+    if ONE_ANSWER in (weights, scores.get("weights")):
+        # Held against itself, the baseline would always be found to be no better.
+        text = "It names every picture alike, and is what any model has to beat."
+        found.append(_check("know", "This is the baseline", text))
+    else:
+        found += [
+            *_better_than_one_answer(scores, baseline),
+            *_agreement(metrics, scored_on),
+            *_corruption(metrics, scored_on, baseline),
+            *_confidence(scores, baseline),
+            *promises(scores),
+            *_origin(weights),
+        ]
+    if not metrics.get("evaluated"):
+        found += _elsewhere(metrics.get("files") or {})
     order = ("care", "good", "know")
     return sorted(found, key=lambda check: order.index(check["kind"]))
 
@@ -120,10 +128,16 @@ def _crossing(split: pd.DataFrame, column: str) -> tuple[int, int]:
     return len(sides), int((sides > 1).sum())
 
 
-def _better_than_one_answer(scores: Mapping[str, Any], baseline: Mapping[str, Any]) -> Iterator[Check]:
+def _may_be_constant(scores: Mapping[str, Any], baseline: Mapping[str, Any]) -> bool:
+    """Whether one answer for all may do as well. Pictures of one class alone, where nothing does better, do not say."""
     constant, interval = baseline.get("accuracy"), scores.get("accuracy_interval")
-    if constant is None or interval is None or interval[0] > constant:
+    return constant is not None and interval is not None and interval[0] <= constant < 1
+
+
+def _better_than_one_answer(scores: Mapping[str, Any], baseline: Mapping[str, Any]) -> Iterator[Check]:
+    if not _may_be_constant(scores, baseline):
         return
+    constant = baseline["accuracy"]
     yield _check(
         "care",
         "It may be no better than one answer for all",
@@ -173,11 +187,10 @@ def _agreement(metrics: Mapping[str, Any], scored_on: str) -> Iterator[Check]:
             yield _check("good", "The test bears out validation", numbers)
 
 
-def _corruption(metrics: Mapping[str, Any], scored_on: str) -> Iterator[Check]:
+def _corruption(metrics: Mapping[str, Any], scored_on: str, baseline: Mapping[str, Any]) -> Iterator[Check]:
     """What is left of the accuracy under simulated corruption."""
     scores, stress = metrics[scored_on], (metrics.get("stress") or {}).get(scored_on)
-    baseline = metrics.get("baseline") or constant_answer(scores)
-    if not stress or any(_better_than_one_answer(scores, baseline)):
+    if not stress or _may_be_constant(scores, baseline):
         return
     clean, under = float(scores["accuracy"]), float(stress["stress_score"])
     text = (
@@ -191,7 +204,7 @@ def _corruption(metrics: Mapping[str, Any], scored_on: str) -> Iterator[Check]:
 
 
 def _confidence(scores: Mapping[str, Any], baseline: Mapping[str, Any]) -> Iterator[Check]:
-    if any(_better_than_one_answer(scores, baseline)):
+    if _may_be_constant(scores, baseline):
         # That a model knows how little it knows is nothing to praise it for.
         return
     error = (scores.get("calibration") or {}).get("expected_calibration_error")

@@ -132,7 +132,8 @@ def evaluate(
             f"{source}: {doubtful:,} of the pictures scored stand under several labels, so no answer can be right; "
             "hemascope audit names them, and --apply writes the file without them."
         )
-    if warning := constant_class_warning(probabilities, cells.class_names):
+    by_intention = isinstance(model, Model) and model.one_answer
+    if not by_intention and (warning := constant_class_warning(probabilities, cells.labels, cells.class_names)):
         found.append(f"{source}: {warning}")
     told: tuple[str, ...] = ()
     if trust is not None and answers is not None:
@@ -248,19 +249,25 @@ def confident_mistakes(
     ]
 
 
-def constant_class_warning(probabilities: NDArray[np.floating[Any]], class_names: Sequence[str]) -> str | None:
-    """A sentence when one class takes over 90 % of 50 or more pictures, else None; probabilities: (n, classes)."""
+def constant_class_warning(
+    probabilities: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]], class_names: Sequence[str]
+) -> str | None:
+    """A sentence when a model names over 90 % of 50 or more pictures alike, and their labels do not; else None.
+
+    probabilities: (n, classes). labels: (n,) int.
+    """
     rows = len(probabilities)
     if rows < CONSTANT_ROWS:
         return None
     counts = np.bincount(probabilities.argmax(1), minlength=len(class_names))
     largest = int(counts.argmax())
-    if counts[largest] <= CONSTANT_SHARE * rows:
+    labelled = int((labels == largest).sum())
+    if counts[largest] <= CONSTANT_SHARE * rows or labelled > CONSTANT_SHARE * rows:
         return None
     return (
         f"{int(counts[largest]):,} of {rows:,} pictures ({counts[largest] / rows:.1%}) are named "
-        f"{class_names[largest]}; unless they are, check the pixel range: a network that expects 0..255 and gets 0..1 "
-        "does this, and so one with 0.93 on its own test can score below a constant on another."
+        f"{class_names[largest]}, but only {labelled:,} labelled so; check the pixel range: a network that expects "
+        "0..255 and gets 0..1 does this, and so one with 0.93 on its own test can score below a constant on another."
     )
 
 

@@ -107,6 +107,7 @@ def evaluate(
         from hemascope.report import write_report
 
         found.scores["model"] = model.name
+        found.scores["weights"] = load_model(model).metadata.get("weights", "unknown")
         found.write(out)
         draw_answers(out / "figures", found.scores, found.predictions, cells, load_model(model))
         page = write_report(out)
