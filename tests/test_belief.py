@@ -30,7 +30,7 @@ def test_unknown_patients_are_the_first_thing_said() -> None:
 
 def test_patients_and_pictures_on_both_sides_are_counted() -> None:
     found = titles({"test": scores()}, divided(group=["p", "q", "p", "r"], pixel_hash=["1", "2", "1", "2"]))
-    assert found["1 of 3 groups stand in two splits"] == "care"
+    assert found["1 of 3 groups stands in two splits"] == "care"
     assert found["2 pictures stand in two splits"] == "care"
     clean = titles({"test": scores()}, divided(group=["p", "p", "q", "r"], pixel_hash=list("wxyz")))
     assert clean["No patient or slide stands in two splits"] == "good"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hemascope.runtime import ONE_ANSWER
+from hemascope.wording import every, many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,20 +91,20 @@ def _one_side(split: pd.DataFrame | None) -> Iterator[Check]:
         if crossing:
             yield _check(
                 "care",
-                f"{crossing:,} of {total:,} groups stand in two splits",
+                many(crossing, f"of {total:,} groups stands", f"of {total:,} groups stand") + " in two splits",
                 "The model was tested on patients or slides that it was trained on, which flatters it.",
             )
         else:
             yield _check(
                 "good",
                 "No patient or slide stands in two splits",
-                f"Checked for all {total:,} groups that the data name.",
+                f"Checked for {every(total, 'group')} that the data name.",
             )
         tested = int(split.loc[split["split"] == "test", "group"].nunique())
         if 0 < tested < FEW_GROUPS:
             yield _check(
                 "care",
-                f"The test is {tested} patient{'s' if tested > 1 else ''} or slide{'s' if tested > 1 else ''}",
+                f"The test is {many(tested, 'patient or slide', 'patients or slides')}",
                 "The interval of the accuracy takes pictures as independent, which those of one patient are not: the "
                 "score of new patients may lie far outside it.",
             )
@@ -112,12 +113,14 @@ def _one_side(split: pd.DataFrame | None) -> Iterator[Check]:
         if crossing:
             yield _check(
                 "care",
-                f"{crossing:,} pictures stand in two splits",
+                f"{many(crossing, 'picture stands', 'pictures stand')} in two splits",
                 "The same pixels were trained on and tested on, which flatters the model.",
             )
         else:
             yield _check(
-                "good", "No picture stands in two splits", f"Checked by a hash of the pixels of all {total:,} pictures."
+                "good",
+                "No picture stands in two splits",
+                f"Checked by a hash of the pixels of {every(total, 'picture')}.",
             )
 
 
@@ -150,8 +153,8 @@ def _enough(scores: Mapping[str, Any]) -> Iterator[Check]:
     interval = scores.get("accuracy_interval")
     if interval:
         low, high = interval
-        number = f"{scores['n']:,} pictures" if scores.get("n") else "These pictures"
-        text = f"{number} pin the accuracy down to {100 * (high - low):.1f} points (95% interval)"
+        number = many(scores["n"], "picture pins", "pictures pin") if scores.get("n") else "These pictures pin"
+        text = f"{number} the accuracy down to {100 * (high - low):.1f} points (95% interval)"
         if high - low > WIDE_INTERVAL:
             yield _check("care", "The test is small", f"{text}; more pictures would narrow it.")
         else:
@@ -259,7 +262,8 @@ def _elsewhere(files: Mapping[str, Any]) -> Iterator[Check]:
         yield _check(
             "know",
             "Known pictures were left out of the further files",
-            f"{named} show the same pixels as pictures that trained the model.",
+            f"{named} {'shows' if sum(leaked.values()) == 1 else 'show'} the same pixels as pictures that trained the "
+            "model.",
         )
     if not files:
         yield _check(

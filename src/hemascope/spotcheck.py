@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hemascope.data import CLASS_NAMES, class_of
 from hemascope.errors import InputError
 from hemascope.trust import SpotCheck, draw_spot_check, spot_check
+from hemascope.wording import many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,8 +48,8 @@ def checked(
     wanted = draw_spot_check(ids, count, seed)
     if set(table["id"]) != set(wanted) or len(table) != len(wanted):
         raise InputError(
-            f"{path}: names other pictures than the {count:,} that were drawn from these; label those of the table "
-            "that --spot-check wrote, all of it."
+            f"{path}: names other pictures than the {many(count, 'that was', 'that were')} drawn from these; label "
+            "those of the table that --spot-check wrote, all of it."
         )
     given = table.set_index("id")["label"].reindex(wanted).str.strip()
     filled = (given != "").to_numpy()
@@ -79,6 +80,6 @@ def checked(
 def in_words(found: SpotCheck) -> str:
     """The accuracy that a spot check proves, in a sentence."""
     return (
-        f"spot check: {found.right:,} of {found.labelled:,} pictures named rightly, so that of all "
+        f"spot check: {found.right:,} of {many(found.labelled, 'picture')} named rightly, so that of all "
         f"{found.population or 0:,} between {found.low:.1%} and {found.high:.1%} are (exact 95 % interval)"
     )

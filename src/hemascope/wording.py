@@ -13,6 +13,11 @@ def many(count: int, one: str, more: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else more or f'{one}s'}"
 
 
+def every(count: int, one: str, more: str | None = None) -> str:
+    """All of some things: "all 1,200 pictures", and "the one picture" where there is no more; more: as in `many`."""
+    return f"the one {one}" if count == 1 else f"all {many(count, one, more)}"
+
+
 def listed(names: Sequence[str]) -> str:
     """Names as a sentence lists them: "a, b and c"; nothing for none."""
     return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)

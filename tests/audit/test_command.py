@@ -185,7 +185,7 @@ def test_decisions_without_effect_are_told_and_nothing_is_not_written(tmp_path: 
     table = pd.read_csv(tmp_path / "out" / "findings.csv")
     (tmp_path / "d.csv").write_text("pixel_hash,decision,label\n1,drop,\n" + f"{table['pixel_hash'][0]},drop,\n")
     done = run(source, "--apply", tmp_path / "clean.npz", "--decisions", tmp_path / "d.csv")
-    assert "1 of 2 decisions name pixels that no row of cells.npz has" in done.stdout
+    assert "1 of 2 decisions names pixels that no row of cells.npz has" in done.stdout
     assert len(load(tmp_path / "clean.npz")) == 15
 
     lines = [f"{value},drop,\n" for value in table["pixel_hash"]]

@@ -268,8 +268,8 @@ def _told(found: Audit) -> list[Finding]:
     exact_leaks = len(found.leaks)
     near_leaks = counts["leak"] - found.leaks["row"].nunique()
     sentences = {
-        "not_a_cell": f"{counts['not_a_cell']:,} rows show {pictures} {times} times under many labels: no "
-        "cells, drop them.",
+        "not_a_cell": f"{many(counts['not_a_cell'], 'row shows', 'rows show')} {pictures} {times} times under many "
+        "labels: no cells, drop them.",
         "exact_copy": _copies_told(table[table["is_exact_copy"].astype(bool)]),
         "near_copy": f"{many(counts['near_copy'], 'row shows', 'rows show')} a cell that another row shows too, "
         f"turned, moved or changed in brightness{_least_alike(found.near)}; a split must keep them on one side.",
@@ -316,5 +316,7 @@ def _copies_told(copies: pd.DataFrame) -> str:
     told = f"{len(copies):,} rows are exact copies of another row; drop {dropped:,}."
     if not pictures:
         return told
-    which = "one picture" if pictures == 1 else f"{pictures:,} pictures"
-    return f"{told} Labels conflict: {rows:,} of them show {which} under different labels, so that all {rows:,} go."
+    return (
+        f"{told} Labels conflict: {rows:,} of them show {many(pictures, 'picture')} under different labels, so that "
+        f"all {rows:,} go."
+    )

@@ -9,6 +9,7 @@ import typer
 
 from hemascope.cli.options import AnyCrop, ClassMap, GroupBy, Prior, Stain, Views, complete_models, load_any, prior_for
 from hemascope.errors import InputError
+from hemascope.wording import many
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,7 +164,9 @@ def _without_labels(
     counts = {name: int((predicted == name).sum()) for name in opened.class_names}
     for name, why in cells.unreadable.items():
         print(f"{name}: {why}")
-    print(f"{len(cells):,} pictures: " + ", ".join(f"{count:,} {name}" for name, count in counts.items() if count))
+    print(
+        f"{many(len(cells), 'picture')}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+    )
     facts: dict[str, Any] = {"source": cells.source, "rows": len(cells), "predicted": counts}
     facts["unreadable"] = dict(cells.unreadable)
     facts["preparation"] = preparation.as_json() | {"views": asked.views}
@@ -189,7 +192,8 @@ def _without_labels(
             raise InputError("--spot-check needs --out DIR, where the table to fill in is written; name a folder.")
         with replacing(out / "spot-check.csv") as temporary:
             table.to_csv(temporary, index=False)
-        print(f"label these {count:,} pictures: {out / 'spot-check.csv'}; then give it with --labels")
+        these = f"{'this' if count == 1 else 'these'} {many(count, 'picture')}"
+        print(f"label {these}: {out / 'spot-check.csv'}; then give it with --labels")
     if out is not None:
         write_json(out / "metrics.json", facts)
         print(f"written: {out}")
@@ -254,11 +258,11 @@ def predict(
     for note in found.notes:
         print(note)
     if found.resumed:
-        print(f"{found.resumed:,} of the {found.rows:,} rows were there already")
+        print(f"{found.resumed:,} of {many(found.rows, 'row')} {'was' if found.resumed == 1 else 'were'} there already")
     counts = ", ".join(f"{count:,} {label}" for label, count in found.by_count())
-    print(f"{found.rows - found.unreadable:,} pictures: {counts}")
+    print(f"{many(found.rows - found.unreadable, 'picture')}: {counts}")
     if found.doubted:
-        print(f"{found.doubted:,} answers are not to be trusted; the column 'trust' says why")
+        print(f"{many(found.doubted, 'answer is', 'answers are')} not to be trusted; the column 'trust' says why")
     if found.unreadable:
         print(f"{found.unreadable:,} could not be read; the column 'error' says why")
     if shares is not None:
@@ -269,4 +273,4 @@ def predict(
         from hemascope.preparation.asked import asked_for
 
         sheets = explain_pictures(model, inputs, explain, asked=asked_for(crop, stain, views), prior=shares)
-        print(f"written: {sheets} sheets in {explain}")
+        print(f"written: {many(sheets, 'sheet')} in {explain}")
