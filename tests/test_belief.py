@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hemascope.belief import constant_answer, reasons_to_believe
+from hemascope.belief import constant_answer, reasons_to_believe, without_labels
 from hemascope.runtime import ONE_ANSWER
 
 
@@ -145,3 +145,21 @@ def test_pictures_that_were_changed_are_told_first() -> None:
     assert "Scale: 1.4 of each side" in checks[0]["text"]
     untouched = {"field": 1.0, "colours": None, "notes": ["scale and stain: as they are"]}
     assert "The pictures were changed before they were named" not in titles({"test": scores(preparation=untouched)})
+
+
+def test_pictures_unlike_those_of_training_ask_for_care() -> None:
+    trust = {"drift": [{"sentence": "darker background, 3.1 s.d."}], "strange": 0.4, "usual_kept": 0.95}
+    found = titles({"test": scores(trust=trust)})
+    assert found["These pictures differ from those of training"] == "care"
+    assert found["Many are unlike any training picture"] == "care"
+    usual = titles({"test": scores(trust={"drift": [], "strange": 0.05, "usual_kept": 0.95})})
+    assert not {"These pictures differ from those of training", "Many are unlike any training picture"} & set(usual)
+
+
+def test_a_spot_check_is_praised_only_where_most_are_right() -> None:
+    def kind(low: float) -> str:
+        checked = {"right": 9, "labelled": 10, "low": low, "high": 1.0}
+        return without_labels({"rows": 9, "spot_check": checked})[0]["kind"]
+
+    assert kind(0.95) == "good"
+    assert kind(0.5) == "care"

@@ -73,10 +73,17 @@ def test_the_command_speaks_of_pictures_without_labels(finished: Run, fresh: Cel
     table = tmp_path / "out" / "spot-check.csv"
     lines = table.read_text().splitlines()
     table.write_text("\n".join([lines[0], *(line + "monocyte" for line in lines[1:])]))
-    assert "spot check: " in runner.invoke(app, [*command, "--labels", str(table)]).output
+    filled = runner.invoke(
+        app, ["evaluate", str(finished.folder), str(data), "--labels", str(table), "--out", str(tmp_path / "checked")]
+    )
+    assert "spot check: " in filled.output
+    assert "A person has named" in (tmp_path / "checked" / "report.html").read_text()
     refused = runner.invoke(app, ["evaluate", str(finished.folder), str(data), "--stress"])
     assert isinstance(refused.exception, InputError)
     assert "needs labelled pictures" in str(refused.exception)
+    homeless = runner.invoke(app, command)
+    assert isinstance(homeless.exception, InputError)
+    assert "needs --out DIR" in str(homeless.exception)
 
 
 def test_cells_of_another_scale_are_told(finished: Run, fresh: Cells) -> None:

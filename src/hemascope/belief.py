@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hemascope.runtime import ONE_ANSWER
@@ -17,6 +17,9 @@ FEW_GROUPS = 10
 WIDE_INTERVAL = 0.05
 COSTLY_CORRUPTION = 0.10
 """A fall from the accuracy to the stress score from which on the accuracy alone misleads."""
+MOSTLY_RIGHT = 0.9
+"""From this share on, proved by a person's labels, a model's names are called good."""
+_MORE_STRANGE = 0.01
 
 Check = dict[str, str]
 
@@ -30,7 +33,12 @@ def reasons_to_believe(metrics: Mapping[str, Any], scored_on: str, split: pd.Dat
     scores = metrics[scored_on]
     baseline = metrics.get("baseline") or constant_answer(scores)
     weights = str(metrics.get("weights") or "")
-    found = [*_prepared(scores.get("preparation") or {}), *_one_side(split), *_enough(scores)]
+    found = [
+        *_prepared(scores.get("preparation") or {}),
+        *_unlike(scores.get("trust") or {}),
+        *_one_side(split),
+        *_enough(scores),
+    ]
     if ONE_ANSWER in (weights, scores.get("weights")):
         # Held against itself, the baseline would always be found to be no better.
         text = "It names every picture alike, and is what any model has to beat."
@@ -46,6 +54,23 @@ def reasons_to_believe(metrics: Mapping[str, Any], scored_on: str, split: pd.Dat
         ]
     if not metrics.get("evaluated"):
         found += _elsewhere(metrics.get("files") or {})
+    return _in_order(found)
+
+
+def without_labels(facts: Mapping[str, Any]) -> list[Check]:
+    """The same for pictures without labels. facts: what `hemascope.unlabelled` finds."""
+    return _in_order(
+        [
+            *_spot_checked(facts),
+            *_prepared(facts.get("preparation") or {}),
+            *_unlike(facts),
+            *_doubted(facts),
+            *_trained_on(facts),
+        ]
+    )
+
+
+def _in_order(found: Iterable[Check]) -> list[Check]:
     order = ("care", "good", "know")
     return sorted(found, key=lambda check: order.index(check["kind"]))
 
@@ -73,6 +98,59 @@ def _prepared(done: Mapping[str, Any]) -> Iterator[Check]:
             f"{told[:1].upper()}{told[1:]}. The set seemed less strange to the model so; with --crop whole --stain "
             "keep it is named as it is: where that scores higher, the change was a mistake.",
         )
+
+
+def _unlike(trust: Mapping[str, Any]) -> Iterator[Check]:
+    """Whether the pictures differ from those that trained the model."""
+    if drift := [str(line["sentence"]) for line in trust.get("drift") or () if line.get("sentence")]:
+        told = "; ".join(drift).removesuffix(".")
+        yield _check(
+            "care",
+            "These pictures differ from those of training",
+            f"{told[:1].upper()}{told[1:]}. What was proved on training's own kind need not hold here.",
+        )
+    strange, kept = trust.get("strange"), trust.get("usual_kept")
+    if strange is not None and kept is not None and strange > 1 - kept + _MORE_STRANGE:
+        yield _check(
+            "care",
+            "Many are unlike any training picture",
+            f"{strange:.1%} of these pictures, of usual cells {1 - kept:.0%}; the column `trust` of `hemascope "
+            "predict` says which.",
+        )
+
+
+def _spot_checked(facts: Mapping[str, Any]) -> Iterator[Check]:
+    """What is known of the accuracy: from a person's labels, or else next to nothing."""
+    if found := facts.get("spot_check"):
+        yield _check(
+            "good" if found["low"] >= MOSTLY_RIGHT else "care",
+            f"Between {found['low']:.1%} and {found['high']:.1%} of them are named rightly",
+            f"{found['right']:,} of {many(found['labelled'], 'picture that was', 'pictures that were')} drawn at "
+            "random (exact 95% interval).",
+        )
+        return
+    told = "No picture has a label, so that nothing is proved; let --spot-check draw some for a person to label."
+    if estimate := facts.get("estimate"):
+        told = (
+            f"If these are degraded pictures from the laboratory that trained the model, about "
+            f"{estimate['accuracy']:.0%} are right ({estimate['low']:.0%} to {estimate['high']:.0%}); otherwise it is "
+            "unknown. Let --spot-check draw some for a person to label."
+        )
+    yield _check("care", "How many are right is not known", told)
+
+
+def _doubted(facts: Mapping[str, Any]) -> Iterator[Check]:
+    rows, doubted = facts.get("rows") or 0, facts.get("doubted") or 0
+    if doubted:
+        text = f"{doubted:,} of {rows:,}; the column `trust` of `hemascope predict` says which, and why."
+        yield _check("know", f"It doubts {doubted / rows:.1%} of its answers", text)
+
+
+def _trained_on(facts: Mapping[str, Any]) -> Iterator[Check]:
+    if made := facts.get("trained_on"):
+        them = "it" if made == 1 else "them"
+        text = f"The model may know {them} by heart, so that its confidence there says little."
+        yield _check("care", f"{made:,} of these pictures trained the model", text)
 
 
 def _one_side(split: pd.DataFrame | None) -> Iterator[Check]:

@@ -17,6 +17,7 @@ from hemascope.data import Cells, Images
 from hemascope.errors import InputError
 from hemascope.features import feature_set
 from hemascope.field import FieldOfView
+from hemascope.machine import cores
 from hemascope.models import folder_of, model_file, model_folder
 from hemascope.preparation.views import poses
 from hemascope.progress import Progress
@@ -172,7 +173,7 @@ def _session(path: Path, threads: int = 0) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or cores()
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:

@@ -27,8 +27,21 @@ def sample(ids: NDArray[np.str_], count: int, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame({"id": draw_spot_check(ids, count, seed), "label": ""})
 
 
+def read_labels(path: Path) -> pd.DataFrame:
+    """The table that a person filled in: id and label, as text. Raises InputError where it is another."""
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as CSV ({error}); give the table that --spot-check wrote.") from error
+    if missing := [column for column in COLUMNS if column not in table]:
+        raise InputError(f"{path}: has no column '{missing[0]}'; give the table that --spot-check wrote, filled in.")
+    return table
+
+
 def checked(
-    path: Path, ids: NDArray[np.str_], predicted: NDArray[np.str_], count: int, seed: int = 0
+    path: Path, ids: NDArray[np.str_], predicted: NDArray[np.str_], seed: int = 0
 ) -> tuple[SpotCheck, pd.DataFrame]:
     """What the labels in a file prove: the accuracy on all pictures with its exact interval, and id, label, predicted.
 
@@ -39,17 +52,13 @@ def checked(
     """
     import pandas as pd
 
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as CSV ({error}); give the table that --spot-check wrote.") from error
-    if missing := [column for column in COLUMNS if column not in table]:
-        raise InputError(f"{path}: has no column '{missing[0]}'; give the table that --spot-check wrote, filled in.")
-    wanted = draw_spot_check(ids, count, seed)
-    if set(table["id"]) != set(wanted) or len(table) != len(wanted):
+    table = read_labels(path)
+    count = len(table)
+    wanted: list[str] = draw_spot_check(ids, count, seed).tolist() if 0 < count <= len(ids) else []
+    if not count or set(table["id"]) != set(wanted):
         raise InputError(
-            f"{path}: names other pictures than the {many(count, 'that was', 'that were')} drawn from these; label "
-            "those of the table that --spot-check wrote, all of it."
+            f"{path}: names other pictures than those that were drawn from these; label those of the table that "
+            "--spot-check wrote, all of it."
         )
     given = table.set_index("id")["label"].reindex(wanted).str.strip()
     filled = (given != "").to_numpy()

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from hemascope.data import CLASS_NAMES, Cells, Changes, load, rewrite
+from hemascope.data import CLASS_NAMES, Cells, Changes, load, load_pictures, rewrite
 from hemascope.errors import InputError
 from hemascope.synthetic import draw_cells
 
@@ -174,3 +174,18 @@ def test_another_kind_is_refused(kind: str, name: str, some: Cells, tmp_path: Pa
     with pytest.raises(InputError, match="so name one"):
         rewrite(source, tmp_path / name, Changes(cells, np.ones(len(cells), bool), cells.labels))
     assert not (tmp_path / name).exists()
+
+
+def test_pictures_without_folders_of_classes_stay_where_they_are(some: Cells, tmp_path: Path) -> None:
+    source = tmp_path / "crops"
+    (source / "deeper").mkdir(parents=True)
+    for row, picture in enumerate(np.asarray(some.images)[:4]):
+        Image.fromarray(picture).save(source / ("deeper" if row == 3 else "") / f"{row}.png")
+    cells = load_pictures(source)
+    assert cells.source == str(source)
+    labels = cells.labels.copy()
+    labels[1] = CLASS_NAMES.index("monocyte")
+    rewrite(source, tmp_path / "clean", Changes(cells, np.arange(4) != 0, labels))
+    written = sorted(str(path.relative_to(tmp_path / "clean")) for path in (tmp_path / "clean").rglob("*.png"))
+    assert written == ["2.png", "deeper/3.png", "monocyte/1.png"]
+    assert (tmp_path / "clean" / "2.png").read_bytes() == (source / "2.png").read_bytes()

@@ -70,11 +70,8 @@ def shape_of_set(
 def _contents(cells: Cells) -> Iterator[Finding]:
     height, width = cells.images.shape[1:3]
     present = sum(count > 0 for count in cells.class_counts().values())
-    yield Finding(
-        "pictures",
-        len(cells),
-        f"{many(len(cells), 'picture')} of {many(present, 'class', 'classes')}, {width} x {height} pixels",
-    )
+    of_classes = f" of {many(present, 'class', 'classes')}" if present else ""
+    yield Finding("pictures", len(cells), f"{many(len(cells), 'picture')}{of_classes}, {width} x {height} pixels")
     if unlabelled := int((cells.labels == UNKNOWN_LABEL).sum()):
         pictures = many(unlabelled, "picture")
         yield Finding("unlabelled", unlabelled, f"{pictures} without a label", care=True, shown=pictures)
@@ -101,6 +98,8 @@ def _unreadable(cells: Cells) -> Iterator[Finding]:
 
 def _classes(cells: Cells) -> Iterator[Finding]:
     counts = cells.class_counts()
+    if not any(counts.values()):
+        return
     if empty := [name for name, count in counts.items() if not count]:
         yield Finding("empty classes", len(empty), f"no picture of {listed(empty)}", care=len(empty) < len(counts))
     present = {name: count for name, count in counts.items() if count}

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hemascope.cli.options import ClassMap, Crop, Data, GroupBy, complete_models, load_cells
+from hemascope.cli.options import ClassMap, Crop, Data, GroupBy, complete_models, load_any
 from hemascope.errors import InputError
 from hemascope.wording import many
 
@@ -64,8 +64,8 @@ def audit(
     thresholds = OutlierThresholds.parsed(outlier or ())
     if apply is not None and data.exists():
         check_places(data, apply, against or ())
-    cells = load_cells(data, class_map, group_by, crop)
-    others = [load_cells(path, class_map, None, crop) for path in against or ()]
+    cells = load_any(data, class_map, group_by, crop)
+    others = [load_any(path, class_map, None, crop) for path in against or ()]
     given = None if model is None else opinions_of(model, cells)
     found = auditing(
         cells,

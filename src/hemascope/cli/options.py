@@ -84,9 +84,9 @@ def load_any(
 ) -> Cells:
     """Labelled data, or pictures alone: a picture, or a folder of pictures without folders of classes."""
     from hemascope.data import load_pictures
-    from hemascope.data.folder import is_picture
+    from hemascope.data.folder import holds_pictures, is_picture
 
-    if is_picture(data) or (data.is_dir() and any(is_picture(path) for path in data.iterdir())):
+    if is_picture(data) or holds_pictures(data):
         return load_pictures(data, crop=crop, size=size)
     return load_cells(data, class_map, group_by, crop, classes, size)
 

@@ -12,11 +12,10 @@ from hemascope.errors import InputError
 from hemascope.wording import many
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from hemascope.data import Cells
+    from hemascope.data import Cells, Pictures
     from hemascope.evaluate import Evaluation
-    from hemascope.preparation.asked import Asked
+    from hemascope.runtime import Model
+    from hemascope.unlabelled import Unlabelled
 
 
 def evaluate(
@@ -43,7 +42,9 @@ def evaluate(
     spot_check: Annotated[
         int | None, typer.Option("--spot-check", metavar="N", min=1, help="Draw N pictures for a person to label.")
     ] = None,
-    labels: Annotated[Path | None, typer.Option(help="The table of --spot-check, with labels filled in.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="The table that --spot-check wrote, filled in: what its labels prove.")
+    ] = None,
     class_map: ClassMap = None,
     group_by: GroupBy = None,
     crop: AnyCrop = "cell",
@@ -54,12 +55,22 @@ def evaluate(
     from hemascope.data import NO_GROUPS_NOTE
     from hemascope.files import new_folder
     from hemascope.preparation.asked import asked_for
+    from hemascope.preparation.cells import prepared_pictures
     from hemascope.runtime import load_model
+    from hemascope.spotcheck import read_labels
     from hemascope.trust.prior import precision_by_class
+    from hemascope.unlabelled import look_at
 
     shares = prior_for(model, prior)
-    if labels is not None and spot_check is None:
-        raise InputError("--labels needs --spot-check N, the number of pictures that were drawn; give both.")
+    few = spot_check is not None or labels is not None
+    wanted = (("--against", against), ("--stress", stress), ("--prior", prior))
+    needs_labels = f"{named[0]} needs labelled pictures" if (named := [name for name, given in wanted if given]) else ""
+    if few and needs_labels:
+        raise InputError(f"{needs_labels}, and --spot-check labels few; leave one of them out.")
+    if labels is not None:
+        read_labels(labels)
+    elif spot_check is not None and out is None:
+        raise InputError("--spot-check needs --out DIR, where the table to fill in is written; name a folder.")
     if out is not None:
         new_folder(out, inputs=[data], resumes=False)
     asked = asked_for(crop, stain, views)
@@ -72,22 +83,30 @@ def evaluate(
     for note in cells.notes:
         if note != NO_GROUPS_NOTE:
             print(note)
-    if spot_check is not None or not (cells.labels >= 0).any():
-        wanted = (("--against", against), ("--stress", stress), ("--prior", prior))
-        if named := [name for name, given in wanted if given]:
-            raise InputError(f"{named[0]} needs labelled pictures, and --spot-check labels few; leave one of them out.")
-        _without_labels(model, cells, out, spot_check, labels, asked, read)
+
+    def prepared(model: Path) -> tuple[Model, Pictures, dict[str, Any]]:
+        """A model, the pictures as it is to see them, and what was done to them."""
+        opened = load_model(model).with_views(views)
+        preparation, shown = prepared_pictures(opened, cells, asked, read)
+        for note in preparation.notes if preparation.changes else ():
+            print(note)
+        return opened, shown, preparation.as_json() | {"views": views}
+
+    if few or not (cells.labels >= 0).any():
+        if needs_labels:
+            raise InputError(f"{needs_labels}, and {data} has none; leave it out.")
+        opened, shown, done = prepared(model)
+        _without_labels(
+            look_at(opened, cells, model.name, shown=shown, preparation=done), cells, out, spot_check, labels
+        )
         return
     from hemascope.evaluate import evaluate as score
     from hemascope.evaluate import summary
-    from hemascope.preparation.cells import prepared_pictures
 
     def scored(model: Path) -> Evaluation:
-        preparation, shown = prepared_pictures(load_model(model).with_views(views), cells, asked, read)
-        for note in preparation.notes if preparation.changes else ():
-            print(note)
+        _, shown, done = prepared(model)
         found = score(model, cells, shown=shown, views=views)
-        found.scores["preparation"] = preparation.as_json() | {"views": views}
+        found.scores["preparation"] = done
         return found
 
     found = scored(model)
@@ -133,70 +152,30 @@ def evaluate(
         print("nothing was written: --out DIR keeps the tables and a page that shows them")
 
 
-def _without_labels(
-    model: Path,
-    cells: Cells,
-    out: Path | None,
-    count: int | None,
-    labels: Path | None,
-    asked: Asked,
-    read: Callable[[int], Cells],
-) -> None:
-    """What can be said of a model on pictures without labels, and from the few that a spot check labels."""
-    from dataclasses import replace
-
-    import numpy as np
-
-    from hemascope.files import replacing, write_json
-    from hemascope.judgement import judge_unlabelled, known
-    from hemascope.preparation.cells import prepared_pictures
-    from hemascope.runtime import answers_of, load_model
+def _without_labels(found: Unlabelled, cells: Cells, out: Path | None, count: int | None, labels: Path | None) -> None:
+    """Say what was found without labels, and what the few prove that a spot check asks for."""
+    from hemascope.files import replacing
     from hemascope.spotcheck import checked, in_words, sample
-    from hemascope.trust.fingerprint import known_sentence
 
-    opened = load_model(model).with_views(asked.views)
-    preparation, shown = prepared_pictures(opened, cells, asked, read)
-    for note in preparation.notes if preparation.changes else ():
-        print(note)
-    seen = replace(cells, images=shown)
-    answers = answers_of(opened, seen, "evaluating")
-    predicted = np.array(opened.class_names)[answers.probabilities.argmax(1)]
-    counts = {name: int((predicted == name).sum()) for name in opened.class_names}
     for name, why in cells.unreadable.items():
         print(f"{name}: {why}")
-    print(
-        f"{many(len(cells), 'picture')}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-    )
-    facts: dict[str, Any] = {"source": cells.source, "rows": len(cells), "predicted": counts}
-    facts["unreadable"] = dict(cells.unreadable)
-    facts["preparation"] = preparation.as_json() | {"views": asked.views}
-    if opened.trust is None:
-        print("the model's file does not say when to believe it; export its run again")
-    else:
-        judged = judge_unlabelled(opened.trust, answers, seen)
-        facts |= judged.facts
-        for sentence in judged.sentences:
-            print(sentence)
-        made = known(opened, cells)
-        if made is not None and made.any():
-            print(known_sentence(made))
-    if count is not None and labels is not None:
-        found, table = checked(labels, cells.ids, predicted, count)
-        facts["spot_check"] = found._asdict()
-        print(in_words(found))
+    named = ((name, number) for name, number in found.facts["predicted"].items() if number)
+    print(f"{many(len(cells), 'picture')}: " + ", ".join(f"{number:,} {name}" for name, number in named))
+    for sentence in found.sentences:
+        print(sentence)
+    if labels is not None:
+        proved, table = checked(labels, cells.ids, found.predicted)
+        found = found.with_spot_check(proved)
+        print(in_words(proved))
         for row in table[table["label"] != table["predicted"]].to_dict("records"):
             print(f"  {row['id']}: labelled {row['label']}, named {row['predicted']}")
-    elif count is not None:
-        table = sample(cells.ids, count)
-        if out is None:
-            raise InputError("--spot-check needs --out DIR, where the table to fill in is written; name a folder.")
+    elif count is not None and out is not None:
         with replacing(out / "spot-check.csv") as temporary:
-            table.to_csv(temporary, index=False)
+            sample(cells.ids, count).to_csv(temporary, index=False)
         these = f"{'this' if count == 1 else 'these'} {many(count, 'picture')}"
         print(f"label {these}: {out / 'spot-check.csv'}; then give it with --labels")
     if out is not None:
-        write_json(out / "metrics.json", facts)
-        print(f"written: {out}")
+        print(f"written: {out}, with {found.write(out).name}")
 
 
 def predict(

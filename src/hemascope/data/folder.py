@@ -63,7 +63,13 @@ def read_folder(
 
 
 def rewrite_folder(path: Path, out: Path, changes: Changes) -> None:
-    """A copy of the folder with the pictures that stay, byte for byte, each in the folder of the class it has now."""
+    """A copy of the folder with the pictures that stay, byte for byte, each in the folder of the class it has now.
+
+    Where there are no folders of classes, pictures that a person has labelled go into one, and the others stay.
+    """
+    if holds_pictures(path):
+        _rewrite_pictures(path, out, changes)
+        return
     pictures = [(folder, file) for folder, _ in _class_folders(path) for file in _files(folder) if is_picture(file)]
     names = [printable(file.relative_to(path)) for _, file in pictures]
     spelling = changes.spelling((name, folder.name) for name, (folder, _) in zip(names, pictures, strict=True))
@@ -79,6 +85,22 @@ def rewrite_folder(path: Path, out: Path, changes: Changes) -> None:
                 place = place.with_name(f"{folder.name} {place.name}")
             (target / place).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(file, target / place)
+
+
+def _rewrite_pictures(path: Path, out: Path, changes: Changes) -> None:
+    with replacing_folder(out) as temporary:
+        for file in find_pictures([path]):
+            name = printable(file)
+            if changes.stays(name):
+                label = changes.new_label(name)
+                target = (temporary if label is None else temporary / CLASS_NAMES[label]) / file.relative_to(path)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(file, target)
+
+
+def holds_pictures(path: Path) -> bool:
+    """Whether a folder holds pictures themselves, and so no folders of classes."""
+    return path.is_dir() and any(is_picture(file) for file in path.iterdir())
 
 
 def _class_folders(path: Path) -> list[tuple[Path, str | None]]:
@@ -97,9 +119,10 @@ def load_pictures(
     inputs: one path or several. The ids are the paths; size and crop are as in `load`. A picture that is missing or
     bad is listed in `unreadable`. Raises InputError when no picture can be read.
     """
-    files = list(find_pictures([inputs] if isinstance(inputs, (str, Path)) else inputs))
+    given = [Path(inputs)] if isinstance(inputs, (str, Path)) else [Path(one) for one in inputs]
+    files = list(find_pictures(given))
     shown = [printable(file) for file in files]
-    source = shown[0] if len(shown) == 1 else "the pictures given"
+    source = printable(given[0]) if len(given) == 1 else "the pictures given"
     return read_pictures(iter(files), [Row(name) for name in shown], size=size, crop=crop, source=source)
 
 

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from hemascope.data import Images
 from hemascope.errors import InputError
 from hemascope.explain.neighbours import FILE, KnownCells, distance, load_known_cells
 from hemascope.explain.occlusion import occlusion
 from hemascope.figures.explained import Neighbour, explanation
 from hemascope.preparation.asked import Asked
-from hemascope.preparation.fitting import prepared_for
+from hemascope.preparation.fitting import Preparation, prepared_for
+from hemascope.progress import Progress
 from hemascope.runtime import Model, load_model
 from hemascope.trust.verdict import verdict_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 MOST = 100
 NEAREST = 5
@@ -43,49 +45,60 @@ def explain_pictures(
     they cannot be made.
     """
     from hemascope.bulk.plan import plan, survey
-    from hemascope.bulk.reader import Reader
     from hemascope.bulk.sample import Sampler
 
     asked = asked or Asked()
     opened = explaining(model).with_views(asked.views)
     opened = opened if prior is None else opened.expecting(prior)
     size, sampler = opened.image_size, Sampler()
-    if asked.cell or asked.stain:
-        survey(sampler.passing(plan(inputs)))
+    there = survey(sampler.passing(plan(inputs))).pictures
     preparation = prepared_for(opened, asked, lambda count: sampler.pictures(count, size, asked.crop))
     verdict = verdict_of(opened)
     known = _known(opened)
     written = 0
-    reader = Reader()
+    with Progress("explaining", min(most, there), "pictures") as progress:
+        for written, (name, image) in enumerate(_pictures(inputs, preparation, size, asked.crop, most), 1):
+            answers = opened.answers(image[None], heatmap=True)
+            assert answers.heatmap is not None
+            place = int(answers.probabilities[0].argmax())
+            title = f"{opened.class_names[place]}, {answers.probabilities[0, place]:.0%}"
+            found = occlusion(opened, image)
+            reasons = verdict.why_not(answers, image[None])[0]
+            alike, told = ((), "") if known is None else _alike(known, answers.embedding)
+            file = re.sub(r"[^\w.-]+", "_", Path(name).stem)[-80:]
+            explanation(
+                out / f"{written:03d}-{file}.png",
+                image,
+                np.asarray(answers.heatmap[0]),
+                title=title,
+                answer=opened.class_names[place],
+                fall=found.fall,
+                covered=found.covered,
+                neighbours=alike,
+                told_of_neighbours=told,
+                sentences=(found.sentence, *reasons),
+            )
+            progress.advance()
+    return written
+
+
+def _pictures(
+    inputs: Sequence[str | Path], preparation: Preparation, size: int, crop: int | None, most: int
+) -> Iterator[tuple[str, Images]]:
+    """The first pictures that can be read, by name, as a model is to see them: uint8 (size, size, 3)."""
+    from hemascope.bulk.plan import plan
+    from hemascope.bulk.reader import Reader
+
+    reader, given = Reader(), 0
     for item in (item for part in plan(inputs) for item in reader.items(part)):
-        if written == most:
-            break
+        if given == most:
+            return
         try:
-            image = preparation(item.pixels(preparation.side(size), asked.crop)[None], size)[0]
+            pixels = item.pixels(preparation.side(size), crop)
         except InputError:
             continue
-        answers = opened.answers(image[None], heatmap=True)
-        assert answers.heatmap is not None
-        place = int(answers.probabilities[0].argmax())
-        title = f"{opened.class_names[place]}, {answers.probabilities[0, place]:.0%}"
-        found = occlusion(opened, image)
-        reasons = verdict.why_not(answers, image[None])[0]
-        alike, told = ((), "") if known is None else _alike(known, answers.embedding)
-        written += 1
-        name = re.sub(r"[^\w.-]+", "_", Path(item.id).stem)[-80:]
-        explanation(
-            out / f"{written:03d}-{name}.png",
-            image,
-            np.asarray(answers.heatmap[0]),
-            title=title,
-            answer=opened.class_names[place],
-            fall=found.fall,
-            covered=found.covered,
-            neighbours=alike,
-            told_of_neighbours=told,
-            sentences=(found.sentence, *reasons),
-        )
-    return written
+        given += 1
+        yield item.id, preparation(pixels[None], size)[0]
 
 
 def _known(model: Model) -> KnownCells | None:
