@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from hemascope.belief import constant_answer, reasons_to_believe, without_labels
+from hemascope.runtime import ONE_ANSWER
 
 
 def scores(accuracy: float = 0.97, half: float = 0.01, **others: Any) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def test_unknown_patients_are_the_first_thing_said() -> None:
 
 def test_patients_and_pictures_on_both_sides_are_counted() -> None:
     found = titles({"test": scores()}, divided(group=["p", "q", "p", "r"], pixel_hash=["1", "2", "1", "2"]))
-    assert found["1 of 3 groups stand in two splits"] == "care"
+    assert found["1 of 3 groups stands in two splits"] == "care"
     assert found["2 pictures stand in two splits"] == "care"
     clean = titles({"test": scores()}, divided(group=["p", "p", "q", "r"], pixel_hash=list("wxyz")))
     assert clean["No patient or slide stands in two splits"] == "good"
@@ -101,6 +102,25 @@ def test_a_model_that_one_answer_for_all_could_match_is_not_believed() -> None:
     assert constant_answer({"per_class": rows}) == {"class": "a", "accuracy": 0.6}
     assert titles({"test": scores(0.62, half=0.05, per_class=rows)})[title] == "care"
     assert title not in titles({"test": scores(0.70, half=0.05, per_class=rows)})
+
+
+def test_the_baseline_is_not_held_against_itself() -> None:
+    rows = [{"class": "a", "support": 60}, {"class": "b", "support": 40}]
+    alarms = {"It may be no better than one answer for all", "The test falls behind validation"}
+    metrics = {"test": scores(0.6, half=0.05, per_class=rows), "validation": scores(0.7), "files": {}}
+    assert alarms <= set(titles(metrics))
+    for told in (metrics | {"weights": ONE_ANSWER}, {"test": metrics["test"] | {"weights": ONE_ANSWER}}):
+        found = titles(told)
+        assert found["This is the baseline"] == "know"
+        assert not alarms & set(found)
+        assert not [title for title in found if title.startswith("Trained from")]
+
+
+def test_pictures_of_one_class_alone_do_not_accuse_the_model() -> None:
+    rows = [{"class": "a", "support": 1000}, {"class": "b", "support": 0}]
+    found = titles({"test": scores(0.97, per_class=rows), "stress": {"test": {"stress_score": 0.5}}})
+    assert "It may be no better than one answer for all" not in found
+    assert found["Some classes were not tested"] == found["Corruption costs it 47 points"] == "care"
 
 
 def test_a_test_of_few_patients_is_called_that() -> None:

@@ -92,6 +92,36 @@ def test_the_stress_test_is_printed_and_written(
     assert "hemascope: --stress needs a score on the test rows" in capsys.readouterr().err
 
 
+def test_one_picture_is_spoken_of_as_one(
+    command: Command, finished: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_npz(draw_cells(8, seed=98).take(np.arange(1)), "one.npz")
+    model = finished.folder
+    assert command("evaluate", model, "one.npz", "--against", model, "--out", "scored") == 0
+    assert command("evaluate", model, "one.npz", "--spot-check", "1", "--out", "checked") == 0
+    assert command("predict", "one.npz", "--model", model, "--explain", "sheets") == 0
+    assert command("audit", "one.npz", "--out", "found", "--model", model) == 0
+    assert command("train", "one.npz", "--recipe", "quick", "--out", "run") == 2
+    assert command("train", "one.npz", "--refit", model, "--out", "run") == 2
+    told = capsys.readouterr()
+    said = told.out + told.err
+    for page in ("scored/report.html", "found/audit.html"):
+        said += re.sub(r"<style.*?</style>|<script.*?</script>|<[^>]+>", " ", Path(page).read_text(), flags=re.DOTALL)
+    assert "1 picture, 1 class\n" in said
+    assert "the one picture is of one class" in said
+    assert "differ from those of training: " not in said
+    plurals = set(re.findall(r"(?<![\d.,])\b1 (?:of the )?([a-z]+s)\b", said)) - {
+        "is",
+        "was",
+        "has",
+        "class",
+        "less",
+        "pixels",
+    }
+    assert not plurals
+    assert not re.findall(r"[.?!;:,][.;:,]", re.sub(r"\S+/\S+|\.\.\.", "", told.out + told.err))
+
+
 def test_seeds_are_compared_and_the_table_has_their_deviation(
     command: Command, tiny: Tiny, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

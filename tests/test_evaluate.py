@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from hemascope import metrics
+from hemascope.belief import reasons_to_believe
 from hemascope.comparison import compare
 from hemascope.data import Cells, pixel_hashes
 from hemascope.errors import InputError
@@ -22,6 +24,9 @@ from hemascope.evaluate import (
     score,
     summary,
 )
+from hemascope.pipeline import train
+from hemascope.recipe import Recipe
+from hemascope.synthetic import draw_cells
 
 NAMES = ("basophil", "eosinophil", "monocyte")
 
@@ -213,12 +218,26 @@ def test_confident_mistakes_come_surest_first() -> None:
 
 @pytest.mark.parametrize(("rows", "of_one_class", "warned"), [(49, 49, False), (50, 45, False), (50, 46, True)])
 def test_one_class_for_nearly_all_is_warned_of(rows: int, of_one_class: int, warned: bool) -> None:
-    probabilities = np.eye(3)[np.repeat([1, 0], [of_one_class, rows - of_one_class])]
-    warning = constant_class_warning(probabilities, NAMES)
+    answers = np.repeat([1, 0], [of_one_class, rows - of_one_class])
+    labels = np.arange(rows) % 3
+    warning = constant_class_warning(np.eye(3)[answers], labels, NAMES)
     assert (warning is not None) == warned
     if warning:
-        assert warning.startswith("46 of 50 pictures (92.0%) are named eosinophil")
+        assert warning.startswith("46 of 50 pictures (92.0%) are named eosinophil, but only 17 labelled so")
         assert "check the pixel range" in warning
+    assert constant_class_warning(np.eye(3)[answers], answers, NAMES) is None
+
+
+def test_the_baseline_is_not_warned_of_for_what_it_is(
+    drawn: Cells, tiny: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    run = train(drawn, tiny(backbone="none", stages=[]), tmp_path / "run", say=lambda sentence: None)
+    found = evaluate(run.folder, draw_cells(60, seed=1, size=32))
+    assert {row["predicted"] for row in found.scores["per_class"]} == {0, 60}
+    assert found.warnings == ()
+    checks = {check["title"] for check in reasons_to_believe(json.loads(run.metrics.read_text()), "test", None)}
+    assert "This is the baseline" in checks
+    assert not {"It may be no better than one answer for all", "Trained from random weights"} & checks
 
 
 def test_evaluate_passes_the_warning_on() -> None:

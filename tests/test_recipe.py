@@ -58,7 +58,7 @@ def test_a_recipe_survives_the_run_folder() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        (MINIMAL + "optimiser: adam\n", "unknown key 'optimiser'; did you mean 'optimizer'?"),
+        (MINIMAL + "optimiser: adam\n", "unknown key 'optimiser' (did you mean 'optimizer'?)."),
         (MINIMAL.replace("epochs", "epoch"), "'stages.0.epochs' is missing"),
         (MINIMAL + "optimizer: adamm\n", "did you mean 'adam'?"),
         (MINIMAL + "augmentation: [{name: randaugmnt}]\n", "did you mean 'randaugment'?"),
@@ -97,7 +97,7 @@ def test_classical_models_need_no_stages_and_survive_the_run_folder() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        (CLASSICAL.replace("svm", "swm"), "'backbone' is 'classical/swm'; did you mean 'classical/svm'?"),
+        (CLASSICAL.replace("svm", "swm"), "'backbone' is 'classical/swm' (did you mean 'classical/svm'?); there are"),
         (CLASSICAL.replace("svm", "forest"), "did you mean 'classical/random-forest'?"),
         (CLASSICAL.replace("/svm", ""), "there are classical/svm, classical/random-forest"),
         (CLASSICAL + "optimizer: adam\n", "'optimizer' is about networks, and classical/svm is none; leave it out"),

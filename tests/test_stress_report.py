@@ -127,11 +127,10 @@ def test_a_run_without_the_whole_test_says_how_to_get_it(found: Stress) -> None:
 def rendered(source: str, context: dict[str, Any]) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    from hemascope import report
+    from hemascope.report import FILTERS
 
     environment = Environment(loader=PackageLoader("hemascope"), autoescape=True, undefined=StrictUndefined)
-    names = ("decimal", "percent", "count", "place", "sentence")
-    environment.filters |= {name: getattr(report, name) for name in names}
+    environment.filters |= FILTERS
     return environment.from_string(source).render(context)
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from hemascope.runtime import ONE_ANSWER
+from hemascope.wording import every, many
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -28,19 +31,29 @@ def reasons_to_believe(metrics: Mapping[str, Any], scored_on: str, split: pd.Dat
     "know"), title and text; those that ask for care stand first.
     """
     scores = metrics[scored_on]
+    baseline = metrics.get("baseline") or constant_answer(scores)
+    weights = str(metrics.get("weights") or "")
     found = [
         *_prepared(scores.get("preparation") or {}),
         *_unlike(scores.get("trust") or {}),
         *_one_side(split),
-        *_better_than_one_answer(scores, metrics.get("baseline") or constant_answer(scores)),
         *_enough(scores),
-        *_agreement(metrics, scored_on),
-        *_corruption(metrics, scored_on),
-        *_confidence(scores, metrics.get("baseline") or constant_answer(scores)),
-        *promises(scores),
-        *_origin(str(metrics.get("weights") or "")),
-        *([] if metrics.get("evaluated") else _elsewhere(metrics.get("files") or {})),
     ]
+    if ONE_ANSWER in (weights, scores.get("weights")):
+        # Held against itself, the baseline would always be found to be no better.
+        text = "It names every picture alike, and is what any model has to beat."
+        found.append(_check("know", "This is the baseline", text))
+    else:
+        found += [
+            *_better_than_one_answer(scores, baseline),
+            *_agreement(metrics, scored_on),
+            *_corruption(metrics, scored_on, baseline),
+            *_confidence(scores, baseline),
+            *promises(scores),
+            *_origin(weights),
+        ]
+    if not metrics.get("evaluated"):
+        found += _elsewhere(metrics.get("files") or {})
     return _in_order(found)
 
 
@@ -112,7 +125,8 @@ def _spot_checked(facts: Mapping[str, Any]) -> Iterator[Check]:
         yield _check(
             "good" if found["low"] >= MOSTLY_RIGHT else "care",
             f"Between {found['low']:.1%} and {found['high']:.1%} of them are named rightly",
-            f"{found['right']:,} of {found['labelled']:,} pictures that were drawn at random (exact 95% interval).",
+            f"{found['right']:,} of {many(found['labelled'], 'picture that was', 'pictures that were')} drawn at "
+            "random (exact 95% interval).",
         )
         return
     told = "No picture has a label, so that nothing is proved; let --spot-check draw some for a person to label."
@@ -134,7 +148,8 @@ def _doubted(facts: Mapping[str, Any]) -> Iterator[Check]:
 
 def _trained_on(facts: Mapping[str, Any]) -> Iterator[Check]:
     if made := facts.get("trained_on"):
-        text = "The model may know them by heart, so that its confidence on them says little."
+        them = "it" if made == 1 else "them"
+        text = f"The model may know {them} by heart, so that its confidence there says little."
         yield _check("care", f"{made:,} of these pictures trained the model", text)
 
 
@@ -154,20 +169,20 @@ def _one_side(split: pd.DataFrame | None) -> Iterator[Check]:
         if crossing:
             yield _check(
                 "care",
-                f"{crossing:,} of {total:,} groups stand in two splits",
+                many(crossing, f"of {total:,} groups stands", f"of {total:,} groups stand") + " in two splits",
                 "The model was tested on patients or slides that it was trained on, which flatters it.",
             )
         else:
             yield _check(
                 "good",
                 "No patient or slide stands in two splits",
-                f"Checked for all {total:,} groups that the data name.",
+                f"Checked for {every(total, 'group')} that the data name.",
             )
         tested = int(split.loc[split["split"] == "test", "group"].nunique())
         if 0 < tested < FEW_GROUPS:
             yield _check(
                 "care",
-                f"The test is {tested} patient{'s' if tested > 1 else ''} or slide{'s' if tested > 1 else ''}",
+                f"The test is {many(tested, 'patient or slide', 'patients or slides')}",
                 "The interval of the accuracy takes pictures as independent, which those of one patient are not: the "
                 "score of new patients may lie far outside it.",
             )
@@ -176,12 +191,14 @@ def _one_side(split: pd.DataFrame | None) -> Iterator[Check]:
         if crossing:
             yield _check(
                 "care",
-                f"{crossing:,} pictures stand in two splits",
+                f"{many(crossing, 'picture stands', 'pictures stand')} in two splits",
                 "The same pixels were trained on and tested on, which flatters the model.",
             )
         else:
             yield _check(
-                "good", "No picture stands in two splits", f"Checked by a hash of the pixels of all {total:,} pictures."
+                "good",
+                "No picture stands in two splits",
+                f"Checked by a hash of the pixels of {every(total, 'picture')}.",
             )
 
 
@@ -192,10 +209,16 @@ def _crossing(split: pd.DataFrame, column: str) -> tuple[int, int]:
     return len(sides), int((sides > 1).sum())
 
 
-def _better_than_one_answer(scores: Mapping[str, Any], baseline: Mapping[str, Any]) -> Iterator[Check]:
+def _may_be_constant(scores: Mapping[str, Any], baseline: Mapping[str, Any]) -> bool:
+    """Whether one answer for all may do as well. Pictures of one class alone, where nothing does better, do not say."""
     constant, interval = baseline.get("accuracy"), scores.get("accuracy_interval")
-    if constant is None or interval is None or interval[0] > constant:
+    return constant is not None and interval is not None and interval[0] <= constant < 1
+
+
+def _better_than_one_answer(scores: Mapping[str, Any], baseline: Mapping[str, Any]) -> Iterator[Check]:
+    if not _may_be_constant(scores, baseline):
         return
+    constant = baseline["accuracy"]
     yield _check(
         "care",
         "It may be no better than one answer for all",
@@ -208,8 +231,8 @@ def _enough(scores: Mapping[str, Any]) -> Iterator[Check]:
     interval = scores.get("accuracy_interval")
     if interval:
         low, high = interval
-        number = f"{scores['n']:,} pictures" if scores.get("n") else "These pictures"
-        text = f"{number} pin the accuracy down to {100 * (high - low):.1f} points (95% interval)"
+        number = many(scores["n"], "picture pins", "pictures pin") if scores.get("n") else "These pictures pin"
+        text = f"{number} the accuracy down to {100 * (high - low):.1f} points (95% interval)"
         if high - low > WIDE_INTERVAL:
             yield _check("care", "The test is small", f"{text}; more pictures would narrow it.")
         else:
@@ -245,11 +268,10 @@ def _agreement(metrics: Mapping[str, Any], scored_on: str) -> Iterator[Check]:
             yield _check("good", "The test bears out validation", numbers)
 
 
-def _corruption(metrics: Mapping[str, Any], scored_on: str) -> Iterator[Check]:
+def _corruption(metrics: Mapping[str, Any], scored_on: str, baseline: Mapping[str, Any]) -> Iterator[Check]:
     """What is left of the accuracy under simulated corruption."""
     scores, stress = metrics[scored_on], (metrics.get("stress") or {}).get(scored_on)
-    baseline = metrics.get("baseline") or constant_answer(scores)
-    if not stress or any(_better_than_one_answer(scores, baseline)):
+    if not stress or _may_be_constant(scores, baseline):
         return
     clean, under = float(scores["accuracy"]), float(stress["stress_score"])
     text = (
@@ -263,7 +285,7 @@ def _corruption(metrics: Mapping[str, Any], scored_on: str) -> Iterator[Check]:
 
 
 def _confidence(scores: Mapping[str, Any], baseline: Mapping[str, Any]) -> Iterator[Check]:
-    if any(_better_than_one_answer(scores, baseline)):
+    if _may_be_constant(scores, baseline):
         # That a model knows how little it knows is nothing to praise it for.
         return
     error = (scores.get("calibration") or {}).get("expected_calibration_error")
@@ -318,7 +340,8 @@ def _elsewhere(files: Mapping[str, Any]) -> Iterator[Check]:
         yield _check(
             "know",
             "Known pictures were left out of the further files",
-            f"{named} show the same pixels as pictures that trained the model.",
+            f"{named} {'shows' if sum(leaked.values()) == 1 else 'show'} the same pixels as pictures that trained the "
+            "model.",
         )
     if not files:
         yield _check(

@@ -21,6 +21,7 @@ from hemascope.files import write_text
 from hemascope.models import model_folder
 from hemascope.report import VERDICTS, read_json
 from hemascope.run import Run
+from hemascope.wording import listed, many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,7 +126,7 @@ def _uses(metrics: Mapping[str, Any], shipped: bool, population: str, refitted: 
     yield "## Intended use"
     yield (
         "Research on the classification of single blood cells: comparing models, data and stains, and teaching. Each "
-        f"picture shows one cell, which is named one of {len(names)} classes: {_listed(names)}."
+        f"picture shows one cell, which is named one of {len(names)} classes: {listed(names)}."
     )
     yield "## Not to be used for"
     yield (
@@ -172,7 +173,9 @@ def _data(
     )
     for refit in refits:
         classes = ", ".join(f"{name} {count:,}" for name, count in refit["data"]["classes"].items())
-        lines.append(f"Fitted again to: {refit['data']['source']}, {refit['data']['rows']:,} pictures ({classes})")
+        lines.append(
+            f"Fitted again to: {refit['data']['source']}, {many(refit['data']['rows'], 'picture')} ({classes})"
+        )
     lines += [str(note).rstrip(".") for note in metrics.get("notes") or []]
     yield _bullets(lines)
     if split is not None and len(split):
@@ -190,13 +193,13 @@ def _recipe(metrics: Mapping[str, Any], recipe: Mapping[str, Any]) -> Iterator[s
         ("Parameters", f"{metrics['parameters']:,}" if metrics.get("parameters") else None),
         ("First weights", metrics.get("weights")),
         ("Side of the pictures", f"{recipe['image_size']} pixels" if recipe.get("image_size") else None),
-        ("Augmentation", _listed([str(step["name"]) for step in recipe.get("augmentation") or []])),
+        ("Augmentation", listed([str(step["name"]) for step in recipe.get("augmentation") or []])),
     ):
         lines += [f"{title}: {value}"] if value else []
     if refit := metrics.get("refit"):
         before = [f"{refit['field']:g} of the field of view"] if refit["field"] != 1 else []
         before += ["colours matched to those of training"] if refit["colours_matched"] else []
-        lines.append(f"Before the network: {_listed(before) or 'nothing changed'}")
+        lines.append(f"Before the network: {listed(before) or 'nothing changed'}")
         lines.append(f"Behind it: a logistic regression on its embedding and answers, penalty {refit['penalty']:g}")
     yield _bullets(lines)
     stages = [stage for stage in metrics.get("stages") or [] if "epochs" in stage]
@@ -230,10 +233,12 @@ def _scores(metrics: Mapping[str, Any]) -> Iterator[str]:
         yield f"The refit, {refit['sentence']}."
     left_out = {name: (scores.get("left_out") or {}).get("count") for name, scores in named.items() if scores}
     told = [
-        f"{count:,} pictures of {name} trained this model and are left out" for name, count in left_out.items() if count
+        f"{many(count, 'picture')} of {name} trained this model and {'is' if count == 1 else 'are'} left out"
+        for name, count in left_out.items()
+        if count
     ]
     if told:
-        yield f"{_listed(told)}."
+        yield f"{listed(told)}."
 
 
 def _corruption(metrics: Mapping[str, Any]) -> Iterator[str]:
@@ -297,7 +302,7 @@ def _weak_classes(metrics: Mapping[str, Any]) -> Iterator[str]:
         [[row["class"], f"{row['support']:,}", _estimate(row, "recall"), _estimate(row, "precision")] for row in weak],
     )
     pairs = [
-        f"{pair['true']} called {pair['predicted']}: {pair['count']:,} of {scores['n']:,} pictures"
+        f"{pair['true']} called {pair['predicted']}: {pair['count']:,} of {many(scores['n'], 'picture')}"
         for pair in (scores.get("most_confused") or [])[:WEAK_CLASSES]
     ]
     if pairs:
@@ -365,10 +370,6 @@ def _number(value: Any) -> str:
 
 def _words(name: str) -> str:
     return name.replace("_", " ").capitalize()
-
-
-def _listed(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
 
 
 def _bullets(lines: Sequence[str]) -> str:

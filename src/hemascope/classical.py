@@ -147,7 +147,10 @@ def fit_classical(
     notes: list[str] = []
     for settings in kind.grid:
         if tried and max_minutes is not None and time.monotonic() - start > max_minutes * 60:
-            notes.append(f"{len(tried)} of {len(kind.grid)} settings were tried: the time given was used up.")
+            notes.append(
+                f"{len(tried)} of {len(kind.grid)} settings {'was' if len(tried) == 1 else 'were'} tried: the time "
+                "given was used up."
+            )
             say(notes[-1])
             break
         begun = time.monotonic()

@@ -7,6 +7,7 @@ from typing import Any
 from hemascope import metrics
 from hemascope.errors import InputError
 from hemascope.evaluate import Evaluation
+from hemascope.wording import many
 
 CHANCE = 0.05
 """The p-value under which a difference between two models is called one."""
@@ -47,7 +48,7 @@ def compare(
         "accuracy_b": accuracies[1],
         **test._asdict(),
         "sentence": (
-            f"On the {len(shared):,} pictures that both were scored on, {names[0]} has an accuracy of "
+            f"On the {many(len(shared), 'picture')} that both were scored on, {names[0]} has an accuracy of "
             f"{accuracies[0]:.4f} and {names[1]} of {accuracies[1]:.4f}; {test.only_a:,} only {names[0]} names "
             f"rightly, {test.only_b:,} only {names[1]}: {verdict} (McNemar, p {_p_value(test.p)})."
         ),

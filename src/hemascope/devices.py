@@ -12,6 +12,7 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 
 from hemascope.errors import InputError
 from hemascope.processes import processes
+from hemascope.wording import many
 
 try:
     import resource
@@ -41,7 +42,8 @@ def build_fabric(device: str, precision: str) -> Fabric:
     group = processes()
     if on_gpu and group.per_node > torch.cuda.device_count():
         raise InputError(
-            f"{group.per_node} processes were started on this node, but torch sees {torch.cuda.device_count()} GPUs; "
+            f"{many(group.per_node, 'process was', 'processes were')} started on this node, but torch sees "
+            f"{many(torch.cuda.device_count(), 'GPU')}; "
             "start one for each GPU."
         )
     return Fabric(

@@ -16,6 +16,7 @@ from hemascope.field import FieldOfView
 from hemascope.models import model_folder, shipped_models
 from hemascope.recipe import recipe_names
 from hemascope.version import __version__
+from hemascope.wording import many
 
 BASE = (
     "numpy", "scipy", "pillow", "pandas", "pyarrow", "scikit-learn", "matplotlib", "onnxruntime", "typer", "rich",
@@ -74,7 +75,7 @@ def _machine() -> Finding:
         memory = f", {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB of memory"
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     advice = "make room: a run of a large network needs 1 GiB" if free < 1 else ""
-    return Finding("machine", f"{os.cpu_count()} cores{memory}, {free:.0f} GiB of disk free here", advice)
+    return Finding("machine", f"{many(os.cpu_count() or 1, 'core')}{memory}, {free:.0f} GiB of disk free here", advice)
 
 
 def _device() -> Finding:
@@ -84,7 +85,7 @@ def _device() -> Finding:
         return Finding("device", "CPU for prediction; no torch, so no training")
     if torch.cuda.is_available():
         return Finding("device", f"GPU: {torch.cuda.get_device_name()}")
-    return Finding("device", f"CPU, {torch.get_num_threads()} threads; the recipe 'small' is made for that")
+    return Finding("device", f"CPU, {many(torch.get_num_threads(), 'thread')}; the recipe 'small' is made for that")
 
 
 def _weights() -> Finding:

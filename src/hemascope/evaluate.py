@@ -19,6 +19,7 @@ from hemascope.files import replacing, write_json
 from hemascope.judgement import drifted, judge_labelled, known
 from hemascope.progress import Progress
 from hemascope.runtime import Answers, Model, answers_of, load_model, training_hashes
+from hemascope.wording import every, many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,18 +122,20 @@ def evaluate(
         with_them = metrics.accuracy(probabilities, cells.labels)
         scores["left_out"] = {"count": int(seen.sum()), "of": len(cells), "accuracy_with_them": with_them}
         if seen.any():
+            they, them = ("it is", "it") if seen.sum() == 1 else ("they are", "them")
             found.append(
-                f"{source}: {int(seen.sum()):,} of these {len(cells):,} pictures went into this model; they are left "
-                f"out: accuracy {scores['accuracy']:.4f}, with them {with_them:.4f}."
+                f"{source}: {int(seen.sum()):,} of these {len(cells):,} pictures went into this model; {they} left out"
+                f": accuracy {scores['accuracy']:.4f}, with {them} {with_them:.4f}."
             )
     mistakes = confident_mistakes(probabilities[kept], cells.labels[kept], cells.ids[kept], cells.class_names)
     scores["confident_mistakes"] = [{**mistake, "row": int(kept[mistake["row"]])} for mistake in mistakes]
     if doubtful := int(np.isin(verdict[kept], ("not_a_cell", "copy_other_label")).sum()):
         found.append(
-            f"{source}: {doubtful:,} of the pictures scored stand under several labels, so no answer can be right; "
-            "hemascope audit names them, and --apply writes the file without them."
+            f"{source}: {doubtful:,} of the pictures scored {'stands' if doubtful == 1 else 'stand'} under several "
+            "labels, so no answer can be right; hemascope audit names them, and --apply writes the file without them."
         )
-    if warning := constant_class_warning(probabilities, cells.class_names):
+    by_intention = isinstance(model, Model) and model.one_answer
+    if not by_intention and (warning := constant_class_warning(probabilities, cells.labels, cells.class_names)):
         found.append(f"{source}: {warning}")
     told: tuple[str, ...] = ()
     if trust is not None and answers is not None:
@@ -248,26 +251,32 @@ def confident_mistakes(
     ]
 
 
-def constant_class_warning(probabilities: NDArray[np.floating[Any]], class_names: Sequence[str]) -> str | None:
-    """A sentence when one class takes over 90 % of 50 or more pictures, else None; probabilities: (n, classes)."""
+def constant_class_warning(
+    probabilities: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]], class_names: Sequence[str]
+) -> str | None:
+    """A sentence when a model names over 90 % of 50 or more pictures alike, and their labels do not; else None.
+
+    probabilities: (n, classes). labels: (n,) int.
+    """
     rows = len(probabilities)
     if rows < CONSTANT_ROWS:
         return None
     counts = np.bincount(probabilities.argmax(1), minlength=len(class_names))
     largest = int(counts.argmax())
-    if counts[largest] <= CONSTANT_SHARE * rows:
+    labelled = int((labels == largest).sum())
+    if counts[largest] <= CONSTANT_SHARE * rows or labelled > CONSTANT_SHARE * rows:
         return None
     return (
         f"{int(counts[largest]):,} of {rows:,} pictures ({counts[largest] / rows:.1%}) are named "
-        f"{class_names[largest]}; unless they are, check the pixel range: a network that expects 0..255 and gets 0..1 "
-        "does this, and so one with 0.93 on its own test can score below a constant on another."
+        f"{class_names[largest]}, but only {labelled:,} labelled so; check the pixel range: a network that expects "
+        "0..255 and gets 0..1 does this, and so one with 0.93 on its own test can score below a constant on another."
     )
 
 
 def summary(scores: Mapping[str, Any]) -> str:
     """The scores in a few aligned lines, for a terminal."""
-    pictures = f"{scores['n']:,} picture{'s' if scores['n'] != 1 else ''}"
-    lines = [("scored on", f"{pictures}, {sum(row['support'] > 0 for row in scores['per_class'])} classes")]
+    classes = sum(row["support"] > 0 for row in scores["per_class"])
+    lines = [("scored on", f"{many(scores['n'], 'picture')}, {many(classes, 'class', 'classes')}")]
     for name, title in (
         ("accuracy", "accuracy"),
         ("balanced_accuracy", "balanced accuracy"),
@@ -302,7 +311,8 @@ def check_labels(cells: Cells, source: str) -> None:
     if not cells.labelled:
         missing = int((cells.labels < 0).sum())
         raise InputError(
-            f"{source}: {missing:,} of {len(cells):,} pictures have no label, and evaluation needs one for each; "
+            f"{source}: {missing:,} of {many(len(cells), 'picture')} {'has' if missing == 1 else 'have'} no label, and "
+            "evaluation needs one for each; "
             "name pictures without labels with `hemascope predict`."
         )
 
@@ -316,7 +326,7 @@ def seen_rows(hashes: NDArray[np.uint64], trained_on: Collection[Any] | None, so
     seen = np.fromiter((value in known for value in hashes.tolist()), bool, len(hashes))
     if seen.all():
         raise InputError(
-            f"{source}: all {len(hashes):,} pictures trained this model, so that it may know them by heart; "
+            f"{source}: {every(len(hashes), 'picture')} trained this model, so that it may only be remembering; "
             "give pictures that it has not seen."
         )
     return seen

@@ -18,6 +18,7 @@ from hemascope.trust.fingerprint import known_rows
 from hemascope.trust.fitted import Trust
 from hemascope.trust.scale import SCALE, USUALLY_FAR, CellSizes
 from hemascope.trust.slices import slice_sentences, slices
+from hemascope.wording import many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,8 +139,11 @@ def drifted(trust: Trust, answers: Answers, cells: Cells) -> tuple[list[dict[str
         return scale, sentences
     table = compare(trust.reference, cells.images, answers.embedding, answers.probabilities.argmax(1))
     words = drift_sentences(table)
-    if words:
-        more = f"; and {len(words) - MOST_WORDS} things more" if len(words) > MOST_WORDS else ""
+    if not table["drifted"].any():
+        # Nothing, or that there are too few pictures to tell.
+        sentences += words
+    elif words:
+        more = f"; and {many(len(words) - MOST_WORDS, 'thing')} more" if len(words) > MOST_WORDS else ""
         sentences.append("these pictures differ from those of training: " + "; ".join(words[:MOST_WORDS]) + more)
     return scale + _lines(table[table["drifted"]], ("name", "value", "expected", "effect", "p", "sentence")), sentences
 

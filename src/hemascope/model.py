@@ -31,7 +31,7 @@ class Weights:
     """Where the backbone's first weights come from."""
 
     origin: str
-    """"random", "ImageNet (NAME)" or "file NAME"; run folders and tables say it."""
+    """"random", "ImageNet (NAME)", "file NAME" or, of the baseline, ONE_ANSWER; run folders and tables say it."""
 
     @property
     def random(self) -> bool:

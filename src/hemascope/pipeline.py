@@ -44,6 +44,7 @@ from hemascope.stress import seed_for, stress_score
 from hemascope.stress import stress as stress_test
 from hemascope.stress_report import draw_stress
 from hemascope.trust.fitted import UNDISTORTED, Distortion, balanced_weights
+from hemascope.wording import many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -175,27 +176,32 @@ def _leak_sentence(cells: Cells, hashes: NDArray[np.uint64], further: Cells | No
     outside = leaks(cells, further, hashes=hashes) if further is not None else within.iloc[:0]
     if not len(within) + len(outside):
         return "leaks: no picture stands on two sides"
-    parts = [f"{len(within):,} pictures of {cells.source} stand in two of its splits"] if len(within) else []
+    parts = [_many_of(len(within), cells.source) + " in two of its splits"] if len(within) else []
     if further is not None and len(outside):
         other = f", {int(outside['other_label'].sum()):,} of them under another label" if len(outside) else ""
-        parts.append(f"{len(outside):,} pictures of {cells.source} stand in {further.source} too{other}")
+        parts.append(f"{_many_of(len(outside), cells.source)} in {further.source} too{other}")
     told = " and ".join(parts)
     if allow_leaks:
-        return f"leaks: {told}; they are left out where they would count twice"
+        return f"leaks: {told}; what would count twice is left out"
     raise InputError(
-        f"{told}; look at them with hemascope audit (--against), take them out, or go on without them by --allow-leaks."
+        f"{told}; look at the leaks with hemascope audit (--against), take them out, or go on without them by "
+        "--allow-leaks."
     )
+
+
+def _many_of(count: int, source: str) -> str:
+    return f"{many(count, 'picture')} of {source} {'stands' if count == 1 else 'stand'}"
 
 
 def _near_sentence(cells: Cells, pairs: pd.DataFrame) -> list[str]:
     """What becomes of near copies, in a sentence; none where there are none."""
     if not len(pairs):
         return []
-    told = f"{len(pairs):,} pair{'' if len(pairs) == 1 else 's'} of near copies"
+    told = many(len(pairs), "pair of near copies", "pairs of near copies")
     ends = pairs["row"].to_numpy(), pairs["other_row"].to_numpy()
     if cells.split is not None and (across := int((cells.split[ends[0]] != cells.split[ends[1]]).sum())):
         return [f"{told}, {across:,} of them across its splits: look at them with hemascope audit"]
-    return [f"{told} stay on one side each"]
+    return [f"{told} {'stays' if len(pairs) == 1 else 'stay'} on one side{'' if len(pairs) == 1 else ' each'}"]
 
 
 def fit(
@@ -374,7 +380,7 @@ def score_run(
 
 def _figure(scores: Mapping[str, Any]) -> str:
     low, high = scores["accuracy_interval"]
-    return f"{scores['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}, {scores['n']:,} pictures)"
+    return f"{scores['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}, {many(scores['n'], 'picture')})"
 
 
 def _stress_figure(scores: Mapping[str, Any]) -> str:
@@ -393,5 +399,5 @@ def _cleaning_sentence(found: Cells, cleaned: Cells, removed: pd.DataFrame) -> s
     }
     parts = [f"{int(counts[key]):,} {text}" for key, text in words.items() if key in counts]
     if not parts:
-        return f"{len(found):,} pictures, nothing to remove"
+        return f"{many(len(found), 'picture')}, nothing to remove"
     return f"removed {len(removed):,} ({', '.join(parts)}), {len(cleaned):,} stay"

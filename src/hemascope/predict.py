@@ -21,6 +21,7 @@ from hemascope.preparation.fitting import prepared_for
 from hemascope.progress import Progress
 from hemascope.runtime import Answers, Model, answers_of, load_model, training_hashes
 from hemascope.trust.verdict import verdict_of
+from hemascope.wording import many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,7 +127,7 @@ def opinions_of(model: str | Path, cells: Cells) -> NDArray[np.float32]:
     foreign = ~np.isin(np.array([*cells.class_names, ""])[cells.labels], [*known.class_names, ""])
     if (made_it | foreign).all():
         raise InputError(
-            f"{model}: {int(made_it.sum()):,} of the {len(cells):,} pictures of {cells.source} made this model and "
+            f"{model}: {int(made_it.sum()):,} of {many(len(cells), 'picture')} of {cells.source} made this model and "
             "it knows the class of none of the rest, so that it can judge no label; leave --model out."
         )
     found[made_it | foreign] = np.nan

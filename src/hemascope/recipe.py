@@ -238,4 +238,4 @@ def _mistake(sentence: str) -> PydanticCustomError:
 
 def _nearest(word: str, choices: Sequence[str]) -> str:
     near = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    return f" (did you mean '{near[0]}'?)" if near else ""

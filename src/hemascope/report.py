@@ -8,7 +8,7 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from hemascope.belief import constant_answer, reasons_to_believe
 from hemascope.errors import InputError
 from hemascope.files import write_text
 from hemascope.version import __version__
+from hemascope.wording import many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,13 +154,7 @@ def render(template_name: str, context: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {
-        "decimal": decimal,
-        "percent": percent,
-        "count": count,
-        "place": place,
-        "sentence": sentence,
-    }
+    environment.filters |= FILTERS
     return environment.get_template(template_name).render(context)
 
 
@@ -194,6 +189,17 @@ def sentence(text: object) -> Markup:
 def place(value: float) -> str:
     """A share as a CSS length, kept within the bar."""
     return f"{100 * min(max(value, 0.0), 1.0):.2f}%"
+
+
+FILTERS: Mapping[str, Callable[..., Any]] = {
+    "decimal": decimal,
+    "percent": percent,
+    "count": count,
+    "many": many,
+    "place": place,
+    "sentence": sentence,
+}
+"""How pages say numbers and sentences."""
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -32,6 +32,8 @@ HEATMAP = "heatmap"
 WANTED = "heatmap_wanted"
 """The input that asks for it: bool, no axes, false where nothing is given."""
 PURPOSE = "Research only, not a medical device."
+ONE_ANSWER = "one answer for all"
+"""Where the weights of the baseline come from, as its file says it: it has none, and names all pictures alike."""
 
 
 class Answers(NamedTuple):
@@ -80,6 +82,11 @@ class Model:
         self.explains = any(value.name == WANTED for value in self._session.get_overridable_initializers())
         self.shares: NDArray[np.float64] | None = None
         self._describe = _features_of(self.metadata)
+
+    @property
+    def one_answer(self) -> bool:
+        """Whether it is the baseline, which gives one answer for all pictures by intention."""
+        return self.metadata.get("weights") == ONE_ANSWER
 
     @cached_property
     def trust(self) -> Trust | None:

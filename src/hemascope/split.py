@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hemascope.data import SPLITS, Cells
 from hemascope.data.hashes import pixel_hashes
 from hemascope.errors import InputError
+from hemascope.wording import every, many
 
 FRACTIONS: Mapping[str, float] = {"train": 0.76, "validation": 0.08, "calibration": 0.08, "test": 0.08}
 """Validation stops and selects, calibration fits confidence and never stops or selects, test is scored once."""
@@ -56,19 +57,20 @@ def split(
 def _check(cells: Cells) -> None:
     counts = {name: count for name, count in cells.class_counts().items() if count}
     if not cells.labelled:
+        missing = int((cells.labels < 0).sum())
         raise InputError(
-            f"{cells.source}: {int((cells.labels < 0).sum()):,} of {len(cells):,} pictures have no label; "
-            "training needs a label for each."
+            f"{cells.source}: {missing:,} of {many(len(cells), 'picture')} {'has' if missing == 1 else 'have'} no label"
+            "; training needs a label for each."
         )
     if len(counts) < 2:
         raise InputError(
-            f"{cells.source}: all {len(cells):,} pictures are of one class ({next(iter(counts))}); "
+            f"{cells.source}: {every(len(cells), 'picture is', 'pictures are')} of one class ({next(iter(counts))}); "
             "training needs at least two classes."
         )
     if small := {name: count for name, count in counts.items() if count < len(SPLITS)}:
         name, count = next(iter(small.items()))
         raise InputError(
-            f"{cells.source}: class '{name}' has {count} picture{'s' if count > 1 else ''}; give at least "
+            f"{cells.source}: class '{name}' has {many(count, 'picture')}; give at least "
             f"{len(SPLITS)} (one each for {', '.join(SPLITS)}) or leave the class out."
         )
 

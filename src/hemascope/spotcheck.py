@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hemascope.data import CLASS_NAMES, class_of
 from hemascope.errors import InputError
 from hemascope.trust import SpotCheck, draw_spot_check, spot_check
+from hemascope.wording import many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,6 +89,6 @@ def checked(
 def in_words(found: SpotCheck) -> str:
     """The accuracy that a spot check proves, in a sentence."""
     return (
-        f"spot check: {found.right:,} of {found.labelled:,} pictures named rightly, so that of all "
+        f"spot check: {found.right:,} of {many(found.labelled, 'picture')} named rightly, so that of all "
         f"{found.population or 0:,} between {found.low:.1%} and {found.high:.1%} are (exact 95 % interval)"
     )

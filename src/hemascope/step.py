@@ -17,6 +17,7 @@ from hemascope.loss import soft_cross_entropy
 from hemascope.model import CellClassifier
 from hemascope.optimization import Optimizer
 from hemascope.recipe import Recipe
+from hemascope.wording import many
 
 
 class Step:
@@ -113,7 +114,7 @@ class Step:
         if self.fabric.world_size > 1:
             # The others wait for gradients of a step that this process did not finish.
             raise InputError(
-                f"memory does not suffice for {self.micro_batch} pictures in a process; go on by --resume with "
+                f"memory does not suffice for {many(self.micro_batch, 'picture')} in a process; go on by --resume with "
                 f"--micro-batch {max(self.micro_batch // 2, 1)}."
             )
         if self.micro_batch == 1:
@@ -125,6 +126,6 @@ class Step:
         if self.compiled is not None:
             self.compiled.without_graphs()
         self.say(
-            f"memory does not suffice: {self.micro_batch} pictures go through the network at a time, and the batch "
-            f"stays {self.recipe.batch_size}."
+            f"memory does not suffice: {many(self.micro_batch, 'picture goes', 'pictures go')} through the network at "
+            f"a time, and the batch stays {self.recipe.batch_size}."
         )

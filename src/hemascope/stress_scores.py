@@ -16,6 +16,7 @@ from hemascope.data import Cells, Images, Pictures
 from hemascope.data.cells import Rows
 from hemascope.evaluate import CONFIDENCE, DRAWS, Scores
 from hemascope.robustness import chain_interval, relative_errors
+from hemascope.wording import many
 
 SCORED_MIXES = ("mild", "hidden", "extreme")
 """What the stress score is the mean of, with the weights of `hemascope.corrupt.weights`."""
@@ -228,7 +229,8 @@ def summary(scores: Mapping[str, Any]) -> str:
         lines.append(("stress score", f"{scores['stress_score']:.4f}{_between(scores['stress_score_interval'])}"))
         lines.append(("", "it ranks models; it does not forecast your hidden test"))
         if scores["n"] < FEW_PICTURES and scores["stress_score_interval"]:
-            lines.append(("", f"only {scores['n']:,} pictures were stressed: the interval is too wide to judge by"))
+            stressed = many(scores["n"], "picture was stressed", "pictures were stressed")
+            lines.append(("", f"only {stressed}: the interval is too wide to judge by"))
     width = max(len(title) for title, _ in lines) + 3
     return "\n".join(f"{title:<{width}}{text}" for title, text in lines)
 

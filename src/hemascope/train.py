@@ -32,6 +32,7 @@ from hemascope.model import CellClassifier, Constant, NeighbourVote, Network, We
 from hemascope.optimization import Optimizer, build_optimizer, rate_share
 from hemascope.progress import Progress, clock
 from hemascope.recipe import Recipe, Stage
+from hemascope.runtime import ONE_ANSWER
 from hemascope.scalars import Scalars
 from hemascope.step import Step
 from hemascope.teacher import Teacher
@@ -357,7 +358,7 @@ def _out_of_time(place: _Place, options: Options) -> bool:
 def _constant(training: Cells) -> Trained:
     counts = np.bincount(training.labels, minlength=len(training.class_names))
     network = Constant(np.log(np.maximum(counts, 0.5) / counts.sum()).astype(np.float32))
-    return Trained(network.eval(), training.class_names, Weights("random"), [], [], [])
+    return Trained(network.eval(), training.class_names, Weights(ONE_ANSWER), [], [], [])
 
 
 def write_history(path: Path, history: list[dict[str, Any]]) -> None:

@@ -152,6 +152,17 @@ def test_hostile_files_in_a_table_are_rows_too(hostile: tuple[Path, dict[str, st
     told(tmp_path / "out", listed | {f"list.csv#{line}": "names no picture"}, good)
 
 
+def test_the_first_line_says_what_the_page_says(tmp_path: Path) -> None:
+    save_npz(draw_cells(200, seed=2, dirty=True), tmp_path / "cells.npz")
+    first = run(tmp_path / "cells.npz", "--out", tmp_path / "out").stdout.splitlines()[0]
+    counts = pd.read_csv(tmp_path / "out" / "findings.csv")["advice"].value_counts()
+    look = counts.get("look", 0)
+    told = f"{counts['drop']} of 200 rows should go, {look} {'needs' if look == 1 else 'need'} a look"
+    assert first.startswith(f"! {told}")
+    page = (tmp_path / "out" / "audit.html").read_text(encoding="utf-8")
+    assert told in page.replace("<em>", "").replace("</em>", "")
+
+
 def test_thresholds_can_be_set_and_a_wrong_one_is_named(tmp_path: Path) -> None:
     source = tmp_path / "cells.npz"
     save_npz(draw_cells(64, seed=2, size=32), source)
@@ -174,7 +185,7 @@ def test_decisions_without_effect_are_told_and_nothing_is_not_written(tmp_path: 
     table = pd.read_csv(tmp_path / "out" / "findings.csv")
     (tmp_path / "d.csv").write_text("pixel_hash,decision,label\n1,drop,\n" + f"{table['pixel_hash'][0]},drop,\n")
     done = run(source, "--apply", tmp_path / "clean.npz", "--decisions", tmp_path / "d.csv")
-    assert "1 of 2 decisions name pixels that no row of cells.npz has" in done.stdout
+    assert "1 of 2 decisions names pixels that no row of cells.npz has" in done.stdout
     assert len(load(tmp_path / "clean.npz")) == 15
 
     lines = [f"{value},drop,\n" for value in table["pixel_hash"]]

@@ -72,6 +72,28 @@ def test_a_turned_copy_is_found_and_kept_for_a_look(found: Audit, dirty: Cells) 
     assert found.near["transform"].str.contains("turned by (?:90|270) degrees").any()
 
 
+def test_a_copy_that_goes_is_not_to_be_looked_at_too(drawn: Cells) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
+    twice = replace(drawn.take(np.array([0, 0])), images=np.repeat(noise, 2, 0), ids=np.array(["noise", "again"]))
+    found = audit(concatenate([drawn, twice]))
+    table = found.findings.set_index("id")
+    assert sorted(table.loc[["noise", "again"], "advice"]) == ["drop", "look"]
+    assert table["is_outlier"].sum() == (table["advice"] == "look").sum() == found.advice["look"]
+    assert f"{found.advice['look']} " in next(each.sentence for each in found.sentences if each.name == "outlier")
+
+
+def test_the_verdict_counts_the_rows_that_the_table_advises_on(found: Audit, drawn: Cells) -> None:
+    table = found.findings
+    drop, look = ((table["advice"] == word).sum() for word in ("drop", "look"))
+    assert found.verdict == f"{drop} of {len(table)} rows should go, {look} need a look"
+    looked_at = table[table["advice"] == "look"]
+    assert f"{looked_at['is_leak'].sum()} leaks" in found.to_look_at
+    assert f"{looked_at['is_near_copy'].sum()} near copies" in found.to_look_at
+    one = drawn.take(np.arange(1))
+    assert audit(one).verdict == "nothing stands against the 1 row"
+    assert audit(one).to_look_at == ""
+
+
 def test_leaks_into_another_file_are_named_with_their_labels(found: Audit) -> None:
     assert len(found.leaks) == 2
     assert sorted(found.leaks["other_label"]) == [False, True]

@@ -249,7 +249,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         r"'labels' has 23 rows but 'images' has 24; remove the extra image or add its label\.",
     ),
     "too many labels": ({"images": IMAGES[:23], "labels": LABELS}, r"'labels' has 24 rows but 'images' has 23"),
-    "one label": ({"images": IMAGES, "labels": np.int64(3)}, r"'labels' has 1 rows but 'images' has 24"),
+    "one label": ({"images": IMAGES, "labels": np.int64(3)}, r"'labels' has 1 row but 'images' has 24"),
     "label too large": (
         {"images": IMAGES, "labels": LABELS + (LABELS == 7)},
         r"'labels' row 7 is 8, but labels run from 0 to 7",

@@ -16,6 +16,7 @@ from hemascope.data.classes import class_of
 from hemascope.data.rewrite import rewriter
 from hemascope.errors import InputError
 from hemascope.files import check_writable, replacing
+from hemascope.wording import many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,16 +116,21 @@ def without_effect(found: Audit, decisions: pd.DataFrame) -> list[str]:
     unknown = int((~np.isin(decisions["pixel_hash"].to_numpy(np.uint64), hashes)).sum())
     if len(decisions) and unknown == len(decisions):
         raise InputError(
-            f"none of the {unknown:,} decisions names pixels of {cells.source}, so nothing was applied; take the "
+            f"{'the one decision names no' if unknown == 1 else f'none of the {unknown:,} decisions names'} pixels of "
+            f"{cells.source}, so nothing was applied; take the "
             "pixel_hash from the findings.csv of this set, read at this size."
         )
     if unknown:
-        told.append(f"{unknown:,} of {len(decisions):,} decisions name pixels that no row of {cells.source} has.")
+        told.append(
+            f"{unknown:,} of {len(decisions):,} decisions {'names' if unknown == 1 else 'name'} pixels that no row of "
+            f"{cells.source} has."
+        )
     relabelled = decisions.loc[decisions["decision"] == "relabel", "pixel_hash"].to_numpy(np.uint64)
     held_out = np.zeros(len(cells), bool) if cells.split is None else cells.split != "train"
     if held := int((np.isin(hashes, relabelled) & held_out).sum()):
         told.append(
-            f"{held:,} rows with a new label stand in validation or test rows, where labels are left as they are."
+            f"{many(held, 'row')} with a new label {'stands' if held == 1 else 'stand'} in validation or test rows, "
+            "where labels are left as they are."
         )
     return told
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hemascope.data.cells import SPLITS, UNKNOWN_LABEL, Cells, Images
 from hemascope.data.hashes import pixel_hashes
 from hemascope.errors import InputError
+from hemascope.wording import many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,7 +102,7 @@ def find_copies(
     for row in np.flatnonzero(verdict != "keep"):
         number = group[row]
         if verdict[row] == "not_a_cell":
-            under = f" under {labels[number]} labels" if labels[number] else ""
+            under = f" under {many(int(labels[number]), 'label')}" if labels[number] else ""
             reason[row] = f"stands {size[number]:,} times{under}: not a cell"
         elif verdict[row] == "copy":
             there = keeper[number]

@@ -19,6 +19,7 @@ from hemascope.audit.shape import Finding, shape_of_set
 from hemascope.audit.shortcuts import background_measures, find_shortcuts
 from hemascope.data import Cells, pixel_hashes
 from hemascope.files import replacing
+from hemascope.wording import many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +28,14 @@ ISSUES = ("unreadable", "not_a_cell", "exact_copy", "near_copy", "leak", "label_
 """Each has a column `<issue>_score` in [0, 1], low is bad, and `is_<issue>`, in the order in which they count."""
 
 ADVICE = ("drop", "look", "keep")
+
+LOOKED_AT = {
+    "near_copy": ("near copy", "near copies"),
+    "leak": ("leak", "leaks"),
+    "label_suspect": ("suspect label", "suspect labels"),
+    "outlier": ("outlier", "outliers"),
+}
+"""The issues that a person has to look at, in words for one and for several; the others drop a row or say nothing."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,28 @@ class Audit:
     def sentences(self) -> list[Finding]:
         """The findings in sentences with a number each, those that ask for care first."""
         return [*_told(self), *self.about]
+
+    @property
+    def advice(self) -> dict[str, int]:
+        """How many rows each of ADVICE is given to. To look at are rows that stay and have an issue of LOOKED_AT."""
+        counts = self.findings["advice"].value_counts()
+        return {name: int(counts.get(name, 0)) for name in ADVICE}
+
+    @property
+    def verdict(self) -> str:
+        """How many rows should go and how many need a look, in a sentence without a full stop."""
+        rows, advice = len(self.findings), self.advice
+        if not (advice["drop"] or advice["look"]):
+            return f"nothing stands against the {many(rows, 'row')}"
+        return f"{advice['drop']:,} of {many(rows, 'row')} should go, {many(advice['look'], 'needs', 'need')} a look"
+
+    @property
+    def to_look_at(self) -> str:
+        """Why rows need a look, with a number for each reason; empty when none does."""
+        rows = self.findings[self.findings["advice"] == "look"]
+        counts = {issue: int(rows[f"is_{issue}"].sum()) for issue in LOOKED_AT}
+        told = ", ".join(many(count, *LOOKED_AT[issue]) for issue, count in counts.items() if count)
+        return f"{told}; some for more than one reason" if sum(counts.values()) > len(rows) else told
 
     def write(self, folder: Path) -> None:
         """Write findings, near copies, leaks and shortcuts as CSV, and the findings as Parquet too."""
@@ -168,12 +199,12 @@ def _table(
     for issue, found in (("label_suspect", suspects), ("outlier", outliers)):
         if found is not None:
             # What is no cell, or goes as a copy, has said enough with that.
-            flag[issue] = found[f"is_{issue}"].to_numpy() & ~flag["not_a_cell"]
+            flag[issue] = found[f"is_{issue}"].to_numpy() & copies.keep
             score[issue] = found[f"{issue}_score"].to_numpy()
             for row in np.flatnonzero(flag[issue]):
                 reasons[row].append(found[f"{issue}_reason"].iloc[row])
 
-    look = np.any([flag[issue] for issue in ("near_copy", "leak", "label_suspect", "outlier")], axis=0)
+    look = np.any([flag[issue] for issue in LOOKED_AT], axis=0)
     suggested = np.full(count, "", dtype=object)
     if suspects is not None:
         rows = np.flatnonzero(flag["label_suspect"])
@@ -231,24 +262,26 @@ def _told(found: Audit) -> list[Finding]:
     table, cells = found.findings, found.cells
     counts = {issue: int(table[f"is_{issue}"].sum()) for issue in ISSUES}
     junk = table[table["is_not_a_cell"]].groupby("group").size().sort_values(ascending=False)
-    pictures = "1 picture that stands" if len(junk) == 1 else f"{len(junk)} pictures that stand"
+    pictures = many(len(junk), "picture that stands", "pictures that stand")
     times = " and ".join(f"{size:,}" for size in junk)
     other_label = int(found.leaks["other_label"].sum()) if len(found.leaks) else 0
     exact_leaks = len(found.leaks)
     near_leaks = counts["leak"] - found.leaks["row"].nunique()
     sentences = {
-        "not_a_cell": f"{counts['not_a_cell']:,} rows show {pictures} {times} times under many labels: no "
-        "cells, drop them.",
+        "not_a_cell": f"{many(counts['not_a_cell'], 'row shows', 'rows show')} {pictures} {times} times under many "
+        "labels: no cells, drop them.",
         "exact_copy": _copies_told(table[table["is_exact_copy"].astype(bool)]),
-        "near_copy": f"{counts['near_copy']:,} rows show a cell that another row shows too, turned, moved or changed "
-        f"in brightness{_least_alike(found.near)}; a split must keep them on one side.",
-        "leak": f"{counts['leak']:,} rows stand where they must not, in another split or file: {exact_leaks:,} with "
-        f"the same pixels, {other_label:,} of them under another label, and {near_leaks:,} as near copies.",
-        "label_suspect": f"{_number(counts['label_suspect'], 'label')} more likely wrong than right; look.",
-        "outlier": f"{_number(counts['outlier'], 'picture')} unlike the rest; look.",
+        "near_copy": f"{many(counts['near_copy'], 'row shows', 'rows show')} a cell that another row shows too, "
+        f"turned, moved or changed in brightness{_least_alike(found.near)}; a split must keep them on one side.",
+        "leak": f"{many(counts['leak'], 'row stands where it', 'rows stand where they')} must not, in another split or "
+        f"file: {exact_leaks:,} with the same pixels, {other_label:,} of them under another label, and {near_leaks:,} "
+        f"as near {'copy' if near_leaks == 1 else 'copies'}.",
+        "label_suspect": f"{many(counts['label_suspect'], 'label is', 'labels are')} more likely wrong than right; "
+        "look.",
+        "outlier": f"{many(counts['outlier'], 'picture is', 'pictures are')} unlike the rest; look.",
     }
     told = [
-        Finding(issue, counts[issue], text, True, "1 row" if counts[issue] == 1 else f"{counts[issue]:,} rows")
+        Finding(issue, counts[issue], text, True, many(counts[issue], "row"))
         for issue, text in sentences.items()
         if counts[issue]
     ]
@@ -283,9 +316,7 @@ def _copies_told(copies: pd.DataFrame) -> str:
     told = f"{len(copies):,} rows are exact copies of another row; drop {dropped:,}."
     if not pictures:
         return told
-    which = "one picture" if pictures == 1 else f"{pictures:,} pictures"
-    return f"{told} Labels conflict: {rows:,} of them show {which} under different labels, so that all {rows:,} go."
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count:,} {what} is" if count == 1 else f"{count:,} {what}s are"
+    return (
+        f"{told} Labels conflict: {rows:,} of them show {many(pictures, 'picture')} under different labels, so that "
+        f"all {rows:,} go."
+    )

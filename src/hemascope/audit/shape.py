@@ -14,6 +14,7 @@ from hemascope.data import NO_GROUPS_NOTE
 from hemascope.data.cells import SPLITS, UNKNOWN_LABEL, Cells
 from hemascope.features import Floats
 from hemascope.split import FRACTIONS
+from hemascope.wording import listed, many
 
 IMBALANCE = 10.0
 """The largest class over the smallest, from which the classes are called uneven."""
@@ -69,10 +70,10 @@ def shape_of_set(
 def _contents(cells: Cells) -> Iterator[Finding]:
     height, width = cells.images.shape[1:3]
     present = sum(count > 0 for count in cells.class_counts().values())
-    of_classes = f" of {_many(present, 'class', 'classes')}" if present else ""
-    yield Finding("pictures", len(cells), f"{_many(len(cells), 'picture')}{of_classes}, {width} x {height} pixels")
+    of_classes = f" of {many(present, 'class', 'classes')}" if present else ""
+    yield Finding("pictures", len(cells), f"{many(len(cells), 'picture')}{of_classes}, {width} x {height} pixels")
     if unlabelled := int((cells.labels == UNKNOWN_LABEL).sum()):
-        pictures = _many(unlabelled, "picture")
+        pictures = many(unlabelled, "picture")
         yield Finding("unlabelled", unlabelled, f"{pictures} without a label", care=True, shown=pictures)
 
 
@@ -89,9 +90,9 @@ def _unreadable(cells: Cells) -> Iterator[Finding]:
         yield Finding(
             "unreadable",
             count,
-            f"{_many(count, 'file')} could not be read, the first being {name}: {reason}",
+            f"{many(count, 'file')} could not be read, the first being {name}: {reason}",
             care=True,
-            shown=_many(count, "file"),
+            shown=many(count, "file"),
         )
 
 
@@ -100,7 +101,7 @@ def _classes(cells: Cells) -> Iterator[Finding]:
     if not any(counts.values()):
         return
     if empty := [name for name, count in counts.items() if not count]:
-        yield Finding("empty classes", len(empty), f"no picture of {_listed(empty)}", care=len(empty) < len(counts))
+        yield Finding("empty classes", len(empty), f"no picture of {listed(empty)}", care=len(empty) < len(counts))
     present = {name: count for name, count in counts.items() if count}
     if len(present) == 1:
         yield Finding(
@@ -111,7 +112,7 @@ def _classes(cells: Cells) -> Iterator[Finding]:
     most, least = max(present, key=present.__getitem__), min(present, key=present.__getitem__)
     ratio = present[most] / present[least]
     if ratio == 1:
-        sentence = f"the classes are even, {_many(present[most], 'picture')} each"
+        sentence = f"the classes are even, {many(present[most], 'picture')} each"
         yield Finding("imbalance", 1, sentence, shown="none")
         return
     if ratio < NOTABLE_IMBALANCE:
@@ -137,9 +138,9 @@ def _few(cells: Cells) -> Iterator[Finding]:
         yield Finding(
             "too few to split",
             len(none),
-            f"{_listed(none)}: fewer than {len(SPLITS)} pictures, too few for one in each of {', '.join(SPLITS)}",
+            f"{listed(none)}: fewer than {len(SPLITS)} pictures, too few for one in each of {', '.join(SPLITS)}",
             care=True,
-            shown=_many(len(none), "class", "classes"),
+            shown=many(len(none), "class", "classes"),
         )
     held_out = {name: round(count * FRACTIONS["test"]) for name, count in counts.items() if name not in none}
     if few := [name for name, count in held_out.items() if count < FEW_HELD_OUT]:
@@ -147,11 +148,11 @@ def _few(cells: Cells) -> Iterator[Finding]:
         yield Finding(
             "few held out",
             len(few),
-            f"{_listed(few) if len(few) < len(counts) else 'every class'}: fewer than {FEW_HELD_OUT} pictures would "
+            f"{listed(few) if len(few) < len(counts) else 'every class'}: fewer than {FEW_HELD_OUT} pictures would "
             f"stand in the test split "
             f"({held_out[rarest]} of {rarest}), too few to say how well the class is told",
             care=True,
-            shown=_many(len(few), "class", "classes"),
+            shown=many(len(few), "class", "classes"),
         )
 
 
@@ -168,7 +169,7 @@ def _splits(cells: Cells) -> Iterator[Finding]:
         here = np.unique(cells.labels[cells.split == name])
         there = np.unique(cells.labels[cells.labels != UNKNOWN_LABEL])
         if len(missing := np.setdiff1d(there, here)) and (here != UNKNOWN_LABEL).any():
-            names = _listed([cells.class_names[label] for label in missing])
+            names = listed([cells.class_names[label] for label in missing])
             yield Finding(
                 f"classes missing in {name}", len(missing), f"the {name} split has no picture of {names}", True
             )
@@ -182,7 +183,7 @@ def _groups(cells: Cells) -> Iterator[Finding]:
     yield Finding(
         "groups",
         len(groups),
-        f"{_many(len(groups), 'group')} of pictures, the largest holding {largest:.0%} of them",
+        f"{many(len(groups), 'group')} of pictures, the largest holding {largest:.0%} of them",
         care=len(groups) < len(SPLITS),
     )
     narrow = [
@@ -194,7 +195,7 @@ def _groups(cells: Cells) -> Iterator[Finding]:
         yield Finding(
             "classes of few groups",
             len(narrow),
-            f"{_listed(narrow)}: from fewer than {len(SPLITS)} groups, too few for one in each split",
+            f"{listed(narrow)}: from fewer than {len(SPLITS)} groups, too few for one in each split",
             care=True,
         )
 
@@ -204,7 +205,7 @@ def _colourless(statistics: Mapping[str, Floats] | None) -> Iterator[Finding]:
         return
     grey = statistics["saturation"] < _COLOURLESS
     if 0 < (count := int(grey.sum())) < len(grey):
-        pictures = _many(count, "picture")
+        pictures = many(count, "picture")
         yield Finding("without colour", count, f"{pictures} without colour among coloured ones", True, pictures)
 
 
@@ -239,11 +240,3 @@ def measured(name: str, value: Any) -> str:
     """A number that is known of each picture, with its unit, as people write it: 1,122 bytes."""
     number = f"{value:,.0f}" if abs(value) >= 10 or float(value).is_integer() else f"{value:.2g}"
     return f"{number} {UNITS[name]}" if name in UNITS else number
-
-
-def _many(count: int, one: str, more: str | None = None) -> str:
-    return f"{count:,} {one if count == 1 else more or one + 's'}"
-
-
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -15,6 +15,7 @@ from hemascope.audit.copies import label_name
 from hemascope.audit.findings import Audit
 from hemascope.audit_report.words import records, shortened
 from hemascope.data.cells import SPLITS, Cells
+from hemascope.wording import many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,7 +99,9 @@ def _not_a_cell(audit: Audit) -> Section:
     by_size = sorted(found.groupby("group"), key=lambda item: -len(item[1]))
     groups = [
         Group(
-            f"{len(rows):,} rows under {_labels(rows)} labels" if _labels(rows) else f"{len(rows):,} rows, no label",
+            f"{many(len(rows), 'row')} under {many(_labels(rows), 'label')}"
+            if _labels(rows)
+            else f"{many(len(rows), 'row')}, no label",
             (_shown(audit.cells, int(rows.index[0]), label=""),),
         )
         for _, rows in by_size[: MOST_GROUPS["not_a_cell"]]
@@ -126,7 +129,9 @@ def _exact_copies(audit: Audit) -> Section:
         labels = _labels(rows)
         groups.append(
             Group(
-                f"{len(rows):,} rows, {labels} labels: drop all" if labels > 1 else f"{len(rows):,} rows: keep one",
+                f"{many(len(rows), 'row')}, {labels} labels: drop all"
+                if labels > 1
+                else f"{many(len(rows), 'row')}: keep one",
                 tuple(_shown(audit.cells, row) for row in order),
                 len(rows) - len(order),
                 labels > 1,

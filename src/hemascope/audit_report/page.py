@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hemascope.audit.findings import ADVICE, ISSUES, Audit
+from hemascope.audit.findings import ISSUES, Audit
 from hemascope.audit.shortcuts import NOTEWORTHY
 from hemascope.audit_report.groups import sections_of, thumbnails
 from hemascope.audit_report.spread import figures_of, histograms_of
@@ -45,15 +45,16 @@ def write_audit_report(audit: Audit, folder: Path, against: Sequence[Cells] = ()
     parts = (cells, *against)
     sections = sections_of(audit, parts)
     kept = findings["advice"].to_numpy()[: len(cells)] == "keep"
-    advice = findings["advice"].value_counts()
+    advice = audit.advice
     listed = _listed(findings)
     context = {
         "title": f"Audit of {shortened(cells.source) or 'cells'}",
         "version": __version__,
         "source": shortened(cells.source),
         "against": [shortened(other.source) for other in against],
-        "rows": len(findings),
-        "advice": {name: int(advice.get(name, 0)) for name in ADVICE},
+        "verdict": f"{audit.verdict[:1].upper()}{audit.verdict[1:]}",
+        "advice": advice,
+        "to_look_at": audit.to_look_at,
         "leaks": int(findings["is_leak"].sum()),
         "findings": [
             {
@@ -72,7 +73,7 @@ def write_audit_report(audit: Audit, folder: Path, against: Sequence[Cells] = ()
         "shortcuts": records(audit.shortcuts),
         "shortcut_from": (1 + NOTEWORTHY) / 2,
         "listed": listed,
-        "unlisted": int(len(findings) - advice.get("keep", 0)) - len(listed),
+        "unlisted": len(findings) - advice["keep"] - len(listed),
         "has_split": bool((findings["split"] != "").any()),
     }
     page = folder / "audit.html"

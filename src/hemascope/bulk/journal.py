@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from hemascope.bulk.plan import Part
 from hemascope.errors import InputError
 from hemascope.files import replacing, write_json
+from hemascope.wording import many
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,7 +44,7 @@ class Job:
         """What another job, as JSON, has that this one has not, in words; empty when they are the same."""
         own = asdict(self)
         if other.get("inputs") != own["inputs"]:
-            return f"its inputs have changed ({other.get('pictures', 0):,} pictures then, {self.pictures:,} now)"
+            return f"its inputs have changed ({many(other.get('pictures', 0), 'picture')} then, {self.pictures:,} now)"
         if other.get("model") != own["model"]:
             return "its model was another"
         if other.get("options") != own["options"]:
@@ -137,7 +138,9 @@ class Journal:
             first += len(table)
             yield table.replace_schema_metadata()
         if first != self.job.pictures:
-            raise InputError(f"{self.folder}: has {first:,} of {self.job.pictures:,} rows; remove it and begin again.")
+            raise InputError(
+                f"{self.folder}: has {first:,} of {many(self.job.pictures, 'row')}; remove it and begin again."
+            )
 
     def finished(self) -> dict[str, Any] | None:
         """What `finish` was told, where it was stopped after the table was in place."""

@@ -10,6 +10,7 @@ import typer
 
 from hemascope.cli.options import ClassMap, Crop, Data, GroupBy, complete_models, load_any
 from hemascope.errors import InputError
+from hemascope.wording import many
 
 
 def audit(
@@ -75,8 +76,11 @@ def audit(
     )
     if given is not None and (silent := int(np.isnan(given).any(axis=1).sum())):
         print(
-            f"! {silent:,} pictures made {model}, or are of a class that it does not know: it judges no label of them."
+            f"! {many(silent, 'picture')} made {model}, or {'is' if silent == 1 else 'are'} of a class that it does "
+            "not know: it judges no label there."
         )
+    reasons = f": {found.to_look_at}" if found.to_look_at else ""
+    print(f"{'!' if found.advice['keep'] < len(found.findings) else ' '} {found.verdict}{reasons}")
     for finding in found.sentences:
         print(f"{'!' if finding.care else ' '} {finding.sentence}")
     for sentence in [] if decided is None else without_effect(found, decided):
@@ -87,5 +91,8 @@ def audit(
     if apply is not None:
         written = write_cleaned(found, data, apply, decided)
         if written.copies:
-            print(f"! {written.copies:,} rows with a new label show the same pixels as another that stays, and went.")
-        print(f"written: {apply}, less {len(written.removed):,} rows; {written.table} says why")
+            print(
+                f"! {many(written.copies, 'row')} with a new label {'shows' if written.copies == 1 else 'show'} the "
+                "same pixels as another that stays, and went."
+            )
+        print(f"written: {apply}, less {many(len(written.removed), 'row')}; {written.table} says why")

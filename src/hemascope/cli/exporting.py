@@ -10,6 +10,7 @@ import typer
 
 from hemascope.cli.options import ClassMap, Crop, GroupBy, complete_models, load_cells
 from hemascope.errors import InputError
+from hemascope.wording import many
 
 if TYPE_CHECKING:
     from hemascope.export.source import Precision
@@ -99,13 +100,13 @@ def sentences(facts: dict[str, Any]) -> list[str]:
         largest, labels = max(part["probability"] for part in parts), sum(part["labels"] for part in parts)
         answers = sum(part["answers"] for part in parts)
         told.append(
-            f"against the run's {name}: at most {largest:.2g} in a probability, {labels:,} of {answers:,} answers name "
-            "another class"
+            f"against the run's {name}: at most {largest:.2g} in a probability, {labels:,} of "
+            f"{many(answers, 'answer')} {'names' if labels == 1 else 'name'} another class"
         )
     if loss := facts.get("accuracy"):
         told.append(
-            f"accuracy on {loss['rows']:,} held-out pictures: {loss['after']:.4f}, before {loss['before']:.4f}; mildly "
-            f"corrupted: {loss['corrupted_after']:.4f}, before {loss['corrupted_before']:.4f}"
+            f"accuracy on {many(loss['rows'], 'held-out picture')}: {loss['after']:.4f}, before {loss['before']:.4f}; "
+            f"mildly corrupted: {loss['corrupted_after']:.4f}, before {loss['corrupted_before']:.4f}"
         )
     if apart := facts.get("apart"):
         versions = ", ".join(f"{name} {version}" for name, version in apart["versions"].items())

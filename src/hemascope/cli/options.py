@@ -1,10 +1,10 @@
-"""What several commands share: arguments, reading of data, a table on the terminal."""
+"""What several commands share: arguments and the reading of data."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -109,45 +109,3 @@ def load_cells(
             raise InputError(f"--map is '{entry}', expected NAME=CLASS such as BNE=neutrophil.")
         pairs[name] = target
     return load(data, class_map=pairs or None, group_by=group_by, crop=crop, size=size, classes=classes)
-
-
-def print_table(table: Any) -> None:
-    """The columns that a choice is made by, on as many characters as they need; the CSV holds the rest."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    hidden = ("_low", "_high", "_std", "balanced_accuracy", "chosen", "weights", "parameters", "seed", "seeds")
-    columns = [name for name in table.columns if not str(name).endswith(hidden)]
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for column in columns:
-        numbers = table[column].dtype.kind in "fi"
-        shown.add_column(_title(str(column)), justify="right" if numbers else "left", overflow="fold")
-    for row in table.to_dict("records"):
-        cells = [_cell(row[column]) + _spread(row.get(f"{column}_std")) for column in columns]
-        if row.get("chosen"):
-            cells[0] = f"[bold]{cells[0]}, chosen[/bold]"
-        shown.add_row(*cells)
-    Console().print(shown)
-
-
-def _title(column: str) -> str:
-    if column.startswith("accuracy on"):
-        return column
-    return {"milliseconds_a_picture": "ms a picture"}.get(column, column.replace("_", " "))
-
-
-def _spread(deviation: float | None) -> str:
-    return "" if deviation is None or deviation != deviation else f" ± {deviation:.3f}"
-
-
-def _cell(value: Any) -> str:
-    import pandas as pd
-
-    if pd.isna(value):
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else ""
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)

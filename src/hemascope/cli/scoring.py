@@ -9,6 +9,7 @@ import typer
 
 from hemascope.cli.options import AnyCrop, ClassMap, GroupBy, Prior, Stain, Views, complete_models, load_any, prior_for
 from hemascope.errors import InputError
+from hemascope.wording import many
 
 if TYPE_CHECKING:
     from hemascope.data import Cells, Pictures
@@ -126,6 +127,7 @@ def evaluate(
         from hemascope.report import write_report
 
         found.scores["model"] = model.name
+        found.scores["weights"] = load_model(model).metadata.get("weights", "unknown")
         found.write(out)
         draw_answers(out / "figures", found.scores, found.predictions, cells, load_model(model))
         page = write_report(out)
@@ -158,7 +160,7 @@ def _without_labels(found: Unlabelled, cells: Cells, out: Path | None, count: in
     for name, why in cells.unreadable.items():
         print(f"{name}: {why}")
     named = ((name, number) for name, number in found.facts["predicted"].items() if number)
-    print(f"{len(cells):,} pictures: " + ", ".join(f"{number:,} {name}" for name, number in named))
+    print(f"{many(len(cells), 'picture')}: " + ", ".join(f"{number:,} {name}" for name, number in named))
     for sentence in found.sentences:
         print(sentence)
     if labels is not None:
@@ -170,7 +172,8 @@ def _without_labels(found: Unlabelled, cells: Cells, out: Path | None, count: in
     elif count is not None and out is not None:
         with replacing(out / "spot-check.csv") as temporary:
             sample(cells.ids, count).to_csv(temporary, index=False)
-        print(f"label these {count:,} pictures: {out / 'spot-check.csv'}; then give it with --labels")
+        these = f"{'this' if count == 1 else 'these'} {many(count, 'picture')}"
+        print(f"label {these}: {out / 'spot-check.csv'}; then give it with --labels")
     if out is not None:
         print(f"written: {out}, with {found.write(out).name}")
 
@@ -234,11 +237,11 @@ def predict(
     for note in found.notes:
         print(note)
     if found.resumed:
-        print(f"{found.resumed:,} of the {found.rows:,} rows were there already")
+        print(f"{found.resumed:,} of {many(found.rows, 'row')} {'was' if found.resumed == 1 else 'were'} there already")
     counts = ", ".join(f"{count:,} {label}" for label, count in found.by_count())
-    print(f"{found.rows - found.unreadable:,} pictures: {counts}")
+    print(f"{many(found.rows - found.unreadable, 'picture')}: {counts}")
     if found.doubted:
-        print(f"{found.doubted:,} answers are not to be trusted; the column 'trust' says why")
+        print(f"{many(found.doubted, 'answer is', 'answers are')} not to be trusted; the column 'trust' says why")
     if found.unreadable:
         print(f"{found.unreadable:,} could not be read; the column 'error' says why")
     if shares is not None:
@@ -249,4 +252,4 @@ def predict(
         from hemascope.preparation.asked import asked_for
 
         sheets = explain_pictures(model, inputs, explain, asked=asked_for(crop, stain, views), prior=shares)
-        print(f"written: {sheets} sheets in {explain}")
+        print(f"written: {many(sheets, 'sheet')} in {explain}")

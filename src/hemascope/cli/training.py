@@ -16,8 +16,8 @@ from hemascope.cli.options import (
     complete_models,
     complete_recipes,
     load_cells,
-    print_table,
 )
+from hemascope.cli.tables import print_table
 from hemascope.errors import InputError
 from hemascope.field import FieldOfView
 from hemascope.processes import leads, processes
@@ -153,12 +153,12 @@ def train(
     elif learning_curve:
         from hemascope.search import learning_curve as grow
 
-        print_table(grow(cells, recipes[0], out, seed=numbers[0], **options))
+        print_table(grow(cells, recipes[0], out, seed=numbers[0], **options), out / "learning_curve.csv")
     elif len(recipes) > 1 or len(numbers) > 1:
         from hemascope.search import compare_recipes
 
         options |= {"test": further, "all_tests": all_tests, "stress": stress}
-        print_table(compare_recipes(cells, recipes, out, seeds=numbers, **options))
+        print_table(compare_recipes(cells, recipes, out, seeds=numbers, **options), out / "leaderboard.csv")
     else:
         from hemascope.evaluate import summary
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hemascope.errors import InputError
 from hemascope.field import FieldOfView
+from hemascope.wording import many
 
 SPLITS = ("train", "validation", "calibration", "test")
 UNKNOWN_LABEL = -1
@@ -98,7 +99,7 @@ class Cells:
             values = getattr(self, name)
             if values is not None and len(values) != rows:
                 raise InputError(
-                    f"{self.source or 'cells'}: '{name}' has {len(values):,} rows but there are {rows:,} images; "
+                    f"{self.source or 'cells'}: '{name}' has {many(len(values), 'row')} but 'images' has {rows:,}; "
                     "give one for each image."
                 )
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from hemascope.errors import InputError
+from hemascope.wording import many
 
 # The order of BloodMNIST (Yang et al., MedMNIST v2, 2023): label 0 is basophil.
 CLASS_NAMES = (
@@ -187,7 +188,7 @@ def label_table(
 
 
 def _counted(classes: Sequence[str]) -> str:
-    return "the eight cells" if len(classes) == len(CLASS_NAMES) else f"the {len(classes)} classes"
+    return "the eight cells" if len(classes) == len(CLASS_NAMES) else f"the {many(len(classes), 'class', 'classes')}"
 
 
 def _unknown_class(name: str, source: str, classes: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hemascope.data.classes import CLASS_NAMES, LABEL_ORDER_NOTE, label_table
 from hemascope.errors import InputError
+from hemascope.wording import many
 
 
 def labels_of(
@@ -33,7 +34,9 @@ def labels_of(
     if values.ndim == 0 or len(values) != rows:
         count = len(values) if values.ndim else 1
         remedy = "image or add its label" if count < rows else "label or add its image"
-        raise InputError(f"{file}: '{name}' has {count:,} rows but '{others}' has {rows:,}; remove the extra {remedy}.")
+        raise InputError(
+            f"{file}: '{name}' has {many(count, 'row')} but '{others}' has {rows:,}; remove the extra {remedy}."
+        )
     width = len(class_names or CLASS_NAMES)
     shape = values.shape
     if shape[1:] == (1,):

@@ -23,6 +23,7 @@ from hemascope.data.text import group_column, resized_note, split_name
 from hemascope.errors import InputError
 from hemascope.files import replacing
 from hemascope.resize import central_window, resize
+from hemascope.wording import many
 
 # The prefixes of MedMNIST's arrays (Yang et al., MedMNIST v2, 2023) and the split that each stands for.
 MEDMNIST_PARTS = {"train": "train", "val": "validation", "test": "test"}
@@ -175,7 +176,7 @@ def _stream_ids(path: Path, prefix: str, ids: Member | None, rows: int, skip: in
         yield from (f"{path.as_posix()}#{prefix}{row}" for row in range(skip, rows))
         return
     if ids.shape not in ((rows,), (rows, 1)):
-        raise InputError(f"{path.name}: 'ids' has shape {ids.shape} for {rows:,} pictures; give one for each.")
+        raise InputError(f"{path.name}: 'ids' has shape {ids.shape} for {many(rows, 'picture')}; give one for each.")
     for place, batch in ids.batches():
         yield from (str(value) for value in batch.reshape(-1)[max(skip - place.start, 0) :])
 
@@ -263,7 +264,7 @@ def _rows(images: Member) -> int:
 def _column(member: Member, rows: int) -> NDArray[Any]:
     if member.shape not in ((rows,), (rows, 1)):
         raise InputError(
-            f"{member.file.name}: '{member.name}' has shape {member.shape} but 'images' has {rows:,} rows; "
+            f"{member.file.name}: '{member.name}' has shape {member.shape} but 'images' has {many(rows, 'row')}; "
             "give one value for each image."
         )
     return member.read().reshape(rows)

@@ -24,6 +24,7 @@ from hemascope.data.text import (
 )
 from hemascope.errors import InputError
 from hemascope.files import replacing, replacing_folder
+from hemascope.wording import many
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -275,7 +276,8 @@ def _named(path: Path, row: int, value: str, names: Sequence[str]) -> str:
         return value
     if int(value) >= len(names):
         raise InputError(
-            f"{path.name}: row {row} has label {value}, but the file names {len(names)} classes; correct it."
+            f"{path.name}: row {row} has label {value}, but the file names {many(len(names), 'class', 'classes')}; "
+            "correct it."
         )
     return names[int(value)]
 

@@ -26,6 +26,7 @@ from hemascope.data.text import (
 )
 from hemascope.errors import InputError
 from hemascope.files import replacing
+from hemascope.wording import many
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -105,7 +106,9 @@ def _line_picture(path: Path, line: int, values: list[str], width: int, place: i
     name = values[place].strip() if len(values) == width else ""
     if name:
         return printable(Path(name)), path.parent / name
-    reason = "names no picture" if len(values) == width else f"has {len(values)} values but the header has {width}"
+    reason = (
+        "names no picture" if len(values) == width else f"has {many(len(values), 'value')} but the header has {width}"
+    )
     return f"{path.as_posix()}#{line}", InputError(f"line {line} {reason}; correct it.")
 
 
@@ -180,8 +183,8 @@ def _parsed(reader: Reader, columns: list[str], path: Path, group_by: str | None
             continue
         if len(values) != len(columns):
             raise InputError(
-                f"{path.name}: line {reader.line_num} has {len(values)} values but the header has {len(columns)}; "
-                "correct it, or put names with a separator in quotes."
+                f"{path.name}: line {reader.line_num} has {many(len(values), 'value')} but the header has "
+                f"{len(columns)}; correct it, or put names with a separator in quotes."
             )
         said = {name: values[position].strip() for name, position in place.items()}
         if missing := next((name for name in place if name != picture and not said[name]), None):

@@ -77,6 +77,8 @@ class KnownCells:
         counts = Counter(self.class_names[label] for label in labels.tolist())
         told = ", ".join(f"{count} {name}" for name, count in counts.most_common())
         near = distance(cosine[0])
+        if len(labels) == 1:
+            return f"The nearest training cell is {told}; its distance is {near:.3f}."
         return f"The {len(labels)} nearest training cells are {told}; the distance of the nearest is {near:.3f}."
 
     def save(self, path: Path) -> None:

@@ -17,6 +17,7 @@ from hemascope.data.cells import Images
 from hemascope.errors import InputError
 from hemascope.explain.background import background_colours, cell_mask
 from hemascope.features.stain import Floats
+from hemascope.wording import many
 
 PATCH, STEP = 1 / 6, 1 / 12
 """The side of a patch, and how far the next one lies, as shares of the picture's."""
@@ -155,7 +156,7 @@ def _sentence(
     share = f"{covered.mean():.0%} of the picture"
     if cell.any():
         share += f" and {covered[cell].mean():.0%} of the cell"
-    patches = f"{count} patch" if count == 1 else f"{count} patches"
+    patches = many(count, "patch", "patches")
     turn = f"stays {answer}" if changed_to is None else f"changes from {answer} to {changed_to}"
     told = f"The answer {turn} when glass covers {share} ({patches})."
     return told if without_cell is None else f"{told} Without the cell, it is {without_cell}."

@@ -24,6 +24,7 @@ from hemascope.metrics import accuracy
 from hemascope.precision import with_whole_weights
 from hemascope.runtime import Model
 from hemascope.stress import seed_for
+from hemascope.wording import many
 
 CALIBRATING = 128
 """How many pictures the scales come from, each clean and once more mildly corrupted."""
@@ -69,8 +70,9 @@ def held_out_rows(cells: Cells, folder: Path) -> tuple[Rows, Rows]:
     rows = np.flatnonzero(once & np.isin(hashes, kept) & (cells.labels >= 0))
     if len(rows) < CALIBRATING + LEAST_MEASURING:
         raise InputError(
-            f"{cells.source}: holds {len(rows):,} labelled pictures that the run kept for validation and calibration, "
-            f"expected at least {CALIBRATING + LEAST_MEASURING}; name with --data the file that the run was trained on."
+            f"{cells.source}: holds {many(len(rows), 'labelled picture')} that the run kept for validation and "
+            f"calibration, expected at least {CALIBRATING + LEAST_MEASURING}; name with --data the file that the run "
+            "was trained on."
         )
     order = np.random.default_rng(0).permutation(rows)
     return np.sort(order[:CALIBRATING]), np.sort(order[CALIBRATING:])

@@ -23,6 +23,7 @@ from hemascope.figures.theme import (
     sheet,
     shortened,
 )
+from hemascope.wording import many
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,13 +50,13 @@ def cell_grid(
         axes = tiles(figure, -margin, per_class, max(len(class_names), 1))
         for row, name in enumerate(class_names):
             axes.text(-margin + 0.04, row + 0.54, in_two_lines(name), weight="bold", va="bottom")
-            axes.text(-margin + 0.04, row + 0.6, f"{int(counts[row]):,} pictures", size=9, color=MUTED, va="top")
+            axes.text(-margin + 0.04, row + 0.6, many(int(counts[row]), "picture"), size=9, color=MUTED, va="top")
             rng = np.random.default_rng([seed, row])
             own = np.flatnonzero(labels == row)
             chosen = np.sort(rng.choice(own, min(per_class, len(own)), replace=False))
             for column, image in enumerate(np.asarray(images[chosen])):
                 place(axes, image, column, row)
-        description.append(f"Up to {per_class} pictures of each class: {', '.join(class_names)}.")
+        description.append(f"Up to {many(per_class, 'picture')} of each class: {', '.join(class_names)}.")
     return path
 
 
@@ -101,7 +102,10 @@ def augmentation_grid(
             for column in range(columns):
                 place(axes, variants[row, column], lefts[column], row + head)
         shown = ", ".join(dict.fromkeys(titles))
-        description.append(f"{rows} pictures, each beside {columns} augmented variants of it: {shown}.")
+        description.append(
+            f"{many(rows, 'picture, beside', 'pictures, each beside')} {many(columns, 'augmented variant')} of it: "
+            f"{shown}."
+        )
     return path
 
 
@@ -128,7 +132,7 @@ def mistakes(path: Path, images: Pictures, records: Sequence[Mapping[str, Any]],
             axes.text(left, y + 1.38, shortened(record["id"], 28), size=7.5, color=MUTED)
         if not records:
             axes.text(0.05, 0.5 * step, "The model made no mistake here.", va="center", color=MUTED)
-        description.append(f"{len(records)} pictures that the model named wrongly.")
+        description.append(f"{many(len(records), 'picture')} that the model named wrongly.")
     return path
 
 
@@ -161,7 +165,7 @@ def corrupted_mistakes(
             axes.text(0.05, 0.5 * step, "Corruption made the model name no picture wrongly.", va="center", color=MUTED)
         described = [f"{r['label']} called {r['predicted']} under {r['corruption']} {r['severity']}" for r in records]
         told = f": {'; '.join(described)}" if records else ""
-        description.append(f"{len(records)} pictures that corruption made the model name wrongly{told}.")
+        description.append(f"{many(len(records), 'picture')} that corruption made the model name wrongly{told}.")
     return path
 
 

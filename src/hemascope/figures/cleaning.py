@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemascope.figures.theme import HALF, INK, MUTED, ORANGE, VIOLET, sheet, shortened
+from hemascope.wording import many
 
 REPEATS = 10  # two different cells share a mean by chance; ten do not
 
@@ -52,7 +53,9 @@ def class_distribution(path: Path, before: Mapping[str, int], after: Mapping[str
         if gone.any():
             figure.legend(loc="outside upper left", ncols=2, fontsize=9)
         counted = ", ".join(f"{name} {int(count):,}" for name, count in zip(names, kept, strict=True))
-        description.append(f"Pictures of each class after cleaning: {counted}; {int(gone.sum()):,} were removed.")
+        description.append(
+            f"Pictures of each class after cleaning: {counted}; {many(int(gone.sum()), 'was', 'were')} removed."
+        )
     return path
 
 
@@ -89,7 +92,7 @@ def mean_pixel_histogram(path: Path, before: NDArray[np.floating], after: NDArra
                 axes.text(
                     mean + (0.004 if right else -0.004) * (edges[-1] - edges[0]),
                     height,
-                    f"{n:,} pictures with the mean {mean:.3f}",
+                    f"{many(n, 'picture')} with the mean {mean:.3f}",
                     transform=where,
                     ha="left" if right else "right",
                     va="top",
@@ -98,10 +101,10 @@ def mean_pixel_histogram(path: Path, before: NDArray[np.floating], after: NDArra
                     color=ORANGE,
                 )
             crowd = max(crowd, len(spikes))
-            axes.set_title(f"{name}: {len(values):,} pictures")
+            axes.set_title(f"{name}: {many(len(values), 'picture')}")
             axes.grid(axis="y")
             said = "; ".join(f"{n:,} share the mean {mean:.3f}" for n, mean in spikes) or "no mean repeats"
-            description.append(f"Mean pixel {name}, {len(values):,} pictures: {said}.")
+            description.append(f"Mean pixel {name}, {many(len(values), 'picture')}: {said}.")
         panels[0].set_yscale("log")
         panels[0].set_ylim(0.7, top * 2.2 * 3.0**crowd)  # room above the bars for the labels of the spikes
         panels[0].yaxis.set_major_formatter("{x:,.0f}")

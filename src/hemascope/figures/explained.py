@@ -23,6 +23,7 @@ from hemascope.figures.theme import (
     sheet,
     shortened,
 )
+from hemascope.wording import many
 
 Heat = NDArray[np.floating[Any]]
 
@@ -137,7 +138,9 @@ def heat_maps(
             told = f"confidence {float(record['confidence']):.3f}   {shortened(record['id'], 24)}"
             axes.text(x + 0.04, y + 1.08 + 0.12 * len(lines), told, color=MUTED, size=7.5)
         named = [f"{one['label']}, named {one['predicted']}" for one in records]
-        description.append(f"{len(records)} pictures, each beside its heat map: {'; '.join(named)}.")
+        description.append(
+            f"{many(len(records), 'picture, beside', 'pictures, each beside')} its heat map: {'; '.join(named)}."
+        )
     return path
 
 

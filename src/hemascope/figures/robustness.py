@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hemascope.figures.theme import INK, MUTED, ORANGE, PAPER, VIOLET, WIDE, as_percent, sheet, shortened
+from hemascope.wording import many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,7 +130,7 @@ def recall_heat_map(
         axes.spines[:].set_visible(False)
         row, column = divmod(int(np.nanargmin(values)), len(groups))
         description.append(
-            f"Recall of {len(class_names)} classes under {len(groups)} conditions, in percent; the lowest is "
+            f"Recall of {len(class_names)} classes under {many(len(groups), 'condition')}, in percent; the lowest is "
             f"{100 * values[row, column]:.0f}, {class_names[row]} under {means.index[column][1].replace('_', ' ')}."
         )
     return path

@@ -23,6 +23,7 @@ from hemascope.figures.theme import (
     sheet,
     shortened,
 )
+from hemascope.wording import many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +74,7 @@ def training_curves(
         best = ""
         if "validation_accuracy" in table and table["validation_accuracy"].notna().any():
             best = f"; best validation accuracy {table['validation_accuracy'].max():.4f}"
-        description.append(f"Loss and accuracy over {len(table)} epoch{'s' if len(table) != 1 else ''}{best}.")
+        description.append(f"Loss and accuracy over {many(len(table), 'epoch')}{best}.")
     return path
 
 
@@ -291,5 +292,5 @@ def leaderboard(
             figure.legend(
                 *(each[:1] for each in axes.get_legend_handles_labels()), loc="outside upper right", fontsize=9
             )
-        description.append(f"{measure.capitalize()} of {len(names)} models, best first: {'; '.join(told)}.")
+        description.append(f"{measure.capitalize()} of {many(len(names), 'model')}, best first: {'; '.join(told)}.")
     return path

@@ -27,6 +27,7 @@ from hemascope.trust.fingerprint import Fingerprint, fingerprint
 from hemascope.trust.fitted import Trust
 from hemascope.trust.outliers import OutlierThreshold
 from hemascope.version import __version__
+from hemascope.wording import many
 
 Say = Callable[[str], None]
 
@@ -50,8 +51,8 @@ def refit(model: str | Path, cells: Cells, out: str | Path, *, seed: int = 0, sa
     check_labels(cells, cells.source or "cells")
     if not FEWEST <= len(cells) <= MOST:
         raise InputError(
-            f"{cells.source}: holds {len(cells):,} labelled pictures; a refit takes {FEWEST} to {MOST:,}: label more, "
-            "or train on them."
+            f"{cells.source}: holds {many(len(cells), 'labelled picture')}; a refit takes {FEWEST} to {MOST:,}: label "
+            "more, or train on them."
         )
     if len(np.unique(cells.labels)) < 2:
         raise InputError(f"{cells.source}: shows one class only; a refit needs labelled pictures of two or more.")

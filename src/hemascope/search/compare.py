@@ -18,7 +18,7 @@ from hemascope.files import new_folder
 from hemascope.pipeline import Prepared, Say, fit, prepare, require_training, score_run, training_options
 from hemascope.recipe import Recipe
 from hemascope.run import Run, open_run, write_table
-from hemascope.runtime import load_model
+from hemascope.runtime import ONE_ANSWER, load_model
 from hemascope.search.timing import milliseconds_a_picture
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ def _leaderboard(runs: pd.DataFrame, best: _Scored, milliseconds: Mapping[str, f
 
 
 def _origin(weights: str) -> str:
-    return "hand-made features" if weights == "none" else f"{weights} weights"
+    return {"none": "hand-made features", ONE_ANSWER: ONE_ANSWER}.get(weights, f"{weights} weights")
 
 
 def _draw(path: Path, table: pd.DataFrame) -> None:

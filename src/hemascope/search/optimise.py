@@ -29,6 +29,7 @@ from hemascope.run import Run, command_line, config_of, write_config, write_tabl
 from hemascope.runtime import load_model
 from hemascope.search.space import point_of, recipe_at, space
 from hemascope.stress import seed_for, stress_score
+from hemascope.wording import many
 
 if TYPE_CHECKING:
     import optuna
@@ -131,11 +132,11 @@ def search_recipe(
         table, best = _trials_table(study), _best_trial(study)
     if best is None:
         raise InputError(
-            f"{folder}: no trial was finished in {minutes:g} minutes; go on by --resume with more of them, or begin "
-            "again with fewer --epochs."
+            f"{folder}: no trial was finished in {minutes:g} {'minute' if minutes == 1 else 'minutes'}; go on by "
+            "--resume with more of them, or begin again with fewer --epochs."
         )
     say(
-        f"best of {len(table)} trials: {best.number}, validation stress score {best.value:.4f}; repeat it with "
+        f"best of {many(len(table), 'trial')}: {best.number}, validation stress score {best.value:.4f}; repeat it with "
         f"--recipe {folder / 'best.yaml'} --seed {seed}"
     )
     return table

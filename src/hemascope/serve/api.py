@@ -316,7 +316,8 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         service.pictures.add("answered", count=len(told) - bad)
         service.pictures.add("unreadable", count=bad)
         if bad == len(told):
-            sentence = f"none of the {bad} pictures can be decoded; the first: {told[0]['error']}"
+            first = str(told[0]["error"])
+            sentence = first if bad == 1 else f"none of the {bad} pictures can be decoded; the first: {first}"
             return JSONResponse({"error": sentence, "pictures": told}, 422)
         model = {"name": service.name, "sha256": service.sha256}
         service.seconds.observe(time.perf_counter() - started)

@@ -12,6 +12,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from hemascope.serve.limits import MEBIBYTE, Limits
+from hemascope.wording import many
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -167,7 +168,9 @@ class _Form:
 
     def _begin(self) -> None:
         if len(self.uploads) == self.limits.files:
-            raise RefusedError(413, f"the form has more than {self.limits.files} pictures; send them in several.")
+            raise RefusedError(
+                413, f"the form has more than {many(self.limits.files, 'picture')}; send them in several."
+            )
         self._field = self._value = self._disposition = b""
         self._content = bytearray()
 

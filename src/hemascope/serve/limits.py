@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from hemascope.errors import InputError
+from hemascope.wording import many
 
 MEBIBYTE = 2**20
 
@@ -38,6 +39,6 @@ class Limits:
                 raise InputError(f"the limit '{field.name}' is {value}, expected a number above 0.")
         if self.queue < self.files:
             raise InputError(
-                f"a queue of {self.queue} pictures could never take a request of {self.files}; "
+                f"a queue of {many(self.queue, 'picture')} could never take a request of {self.files}; "
                 "give a longer queue or fewer files."
             )

@@ -46,7 +46,7 @@ function searchable(table) {
     const shown = new Set(found.slice(0, most));
     for (const row of rows) row.hidden = !shown.has(row);
     const count = (number) => number.toLocaleString("en");
-    told.textContent = `${count(found.length)} of ${count(rows.length)} rows${shown.size < found.length ? `, the first ${count(shown.size)} shown` : ""}`;
+    told.textContent = `${count(found.length)} of ${count(rows.length)} ${rows.length === 1 ? "row" : "rows"}${shown.size < found.length ? `, the first ${count(shown.size)} shown` : ""}`;
     more.textContent = `Show all ${count(found.length)}`;
     more.hidden = shown.size === found.length;
   }

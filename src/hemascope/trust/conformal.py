@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from hemascope.errors import InputError
 from hemascope.metrics import wilson_interval
 from hemascope.trust.checks import checked_labels, checked_probabilities, checked_share
+from hemascope.wording import many
 
 Floats = NDArray[np.float64]
 Sets = NDArray[np.bool_]
@@ -100,8 +101,8 @@ def fit_sets(probabilities: ArrayLike, labels: ArrayLike, coverage: float = 0.99
     needed = rows_for(checked_share(coverage, "coverage"))
     if len(truth) < needed:
         raise InputError(
-            f"{len(truth):,} calibration rows were given, and a coverage of {coverage:g} needs {needed:,}; give more "
-            "rows or ask for a lower coverage."
+            f"{many(len(truth), 'calibration row was', 'calibration rows were')} given, and a coverage of "
+            f"{coverage:g} needs {needed:,}; give more rows or ask for a lower coverage."
         )
     classes = values.shape[1]
     of_truth = values[np.arange(len(truth)), truth]

@@ -23,6 +23,7 @@ from hemascope.data.cells import Pictures
 from hemascope.errors import InputError
 from hemascope.trust.reference import DISTANCE, MIDDLE, Measure, Reference, describe
 from hemascope.trust.words import percent, plural
+from hemascope.wording import many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,8 +132,8 @@ def drift_sentences(table: pd.DataFrame) -> list[str]:
     rows = int(table["rows"].max()) if len(table) else 0
     if rows < LEAST_ROWS:
         return [
-            f"{rows} picture{'' if rows == 1 else 's'} {'is' if rows == 1 else 'are'} too few to tell whether they "
-            f"differ from those of training; give {LEAST_ROWS} or more."
+            f"{many(rows, 'picture is', 'pictures are')} too few to tell whether they differ from those of "
+            f"training; give {LEAST_ROWS} or more."
         ]
     return [str(sentence) for sentence in table["sentence"] if sentence]
 
@@ -194,7 +195,7 @@ def _shift_in_words(name: str, shift: _Shift) -> str:
     words = WORDS[name][1 if shift.effect > 0 else 2]
     if name in _RATIOS:
         told = words.format(percent(abs(np.expm1(shift.value - shift.expected))))
-        return f"{told}, {abs(shift.effect):.1f} s.d.: another crop or magnification?"
+        return f"{told}, {abs(shift.effect):.1f} s.d. (another crop or magnification?)"
     return f"{words}, {abs(shift.effect):.1f} s.d."
 
 

@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hemascope.data.cells import Images, Pictures
 from hemascope.errors import InputError
+from hemascope.wording import many
 
 Hashes = NDArray[np.uint64]
 
@@ -146,11 +147,11 @@ def known_sentence(known: ArrayLike, correct: ArrayLike | None = None) -> str:
     count = int(rows.sum())
     if not count:
         return ""
-    told = f"{count:,} of these {len(rows):,} pictures trained this model"
+    told = f"{count:,} of {'this' if len(rows) == 1 else 'these'} {many(len(rows), 'picture')} trained this model"
     if correct is None:
-        return f"{told}; it may know them by heart."
+        return f"{told}; it may know {'it' if count == 1 else 'them'} by heart."
     if rows.all():
-        return f"{told}, so that its accuracy on them says nothing; give pictures that it has not seen."
+        return f"{told}, so that its accuracy here says nothing; give pictures that it has not seen."
     right = np.asarray(correct, bool)
     return f"{told}; without them {right[~rows].mean():.3f}, with them {right.mean():.3f}."
 

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from hemascope.errors import InputError
 from hemascope.metrics import clopper_pearson_interval
 from hemascope.trust.checks import checked_confidence, checked_share
+from hemascope.wording import many
 
 Floats = NDArray[np.float64]
 
@@ -122,8 +123,8 @@ def reject_rule(confidence: ArrayLike, correct: ArrayLike, max_error: float, del
     rows = len(order)
     if rows < needed:
         raise InputError(
-            f"{rows:,} rows were given, and an error of {max_error:g} needs {needed:,} without a mistake to be "
-            "certified; give more labelled rows or allow a larger error."
+            f"{many(rows, 'row was', 'rows were')} given, and an error of {max_error:g} needs {needed:,} without a "
+            "mistake to be certified; give more labelled rows or allow a larger error."
         )
     ranked = np.sort(order)[::-1]
     first = max(needed, math.ceil(FIRST_SHARE * rows))
@@ -136,8 +137,8 @@ def reject_rule(confidence: ArrayLike, correct: ArrayLike, max_error: float, del
         if bound > max_error:
             if best is None:
                 raise InputError(
-                    f"of the {answered:,} surest rows {mistakes:,} are wrong, so that their error may be "
-                    f"{bound:.4f}, and {max_error:g} was allowed; allow a larger error or give more rows."
+                    f"of the {many(answered, 'surest row')} {many(mistakes, 'is', 'are')} wrong, so that their error "
+                    f"may be {bound:.4f}, and {max_error:g} was allowed; allow a larger error or give more rows."
                 )
             break
         best = RejectRule(threshold, max_error, delta, rows, answered, mistakes, bound)

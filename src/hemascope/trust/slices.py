@@ -137,6 +137,8 @@ def slice_sentences(table: pd.DataFrame, most: int = 5) -> list[str]:
         if not wider:
             found.append(row)
     if not found:
+        if not len(table):
+            return ["There are too few pictures of each kind to find one that is worse than the rest."]
         return [
             f"None of {len(table):,} kinds of pictures is worse than the rest beyond chance, corrected for the search."
         ]

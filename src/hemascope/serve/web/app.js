@@ -2,7 +2,7 @@
 
 import { fill, newCard } from "./cards.js";
 import { chosen, dropped, isPicture } from "./gather.js";
-import { bar, byId, capital, make } from "./make.js";
+import { bar, byId, capital, make, many } from "./make.js";
 import { ask, sendAll } from "./send.js";
 import { csvOf, ordered, shown } from "./table.js";
 
@@ -31,7 +31,7 @@ async function meet() {
     }
   }
   byId("about").textContent =
-    `The model ${model.name} (${model.sha256.slice(0, 12)}) tells ${model.classes.length} cells apart: ` +
+    `The model ${model.name} (${model.sha256.slice(0, 12)}) tells ${many(model.classes.length, "cell")} apart: ` +
     `${model.classes.join(", ")}. What is none of them gets one of their names all the same.`;
   byId("heat").disabled = !model.heatmap;
   if (!model.heatmap) byId("heat").closest("label").title = "This model gives no heat maps.";
@@ -63,7 +63,8 @@ function add(found) {
   }
   const pictures = found.filter(({ file }) => isPicture(file));
   const passed = found.length - pictures.length;
-  say(`${pictures.length} pictures added.${passed ? ` ${passed} files that are no pictures were passed over.` : ""}`);
+  const over = many(passed, "file that is no picture was", "files that are no pictures were");
+  say(`${many(pictures.length, "picture")} added.${passed ? ` ${over} passed over.` : ""}`);
   const fresh = pictures.map(({ file, name }) => {
     const entry = { file, name, number: entries.length, answer: null, address: URL.createObjectURL(file), sides: null };
     entry.card = newCard(entry);
@@ -99,7 +100,7 @@ function send(some) {
         stopped: () => mine !== generation,
       },
     );
-    if (mine === generation) say(`${entries.filter((entry) => entry.answer).length} pictures answered.`);
+    if (mine === generation) say(`${many(entries.filter((entry) => entry.answer).length, "picture")} answered.`);
   });
 }
 
@@ -128,7 +129,7 @@ function draw() {
   drawSummary();
   const visible = ordered(entries, choice.sort).filter((entry) => shown(entry, choice));
   byId("count").textContent =
-    visible.length === entries.length ? `${entries.length} pictures` : `${visible.length} of ${entries.length} pictures`;
+    visible.length === entries.length ? many(entries.length, "picture") : `${visible.length} of ${many(entries.length, "picture")}`;
   place(visible.map((entry) => entry.card.element));
 }
 
