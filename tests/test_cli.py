@@ -152,6 +152,32 @@ def test_a_search_refuses_what_it_does_not_do(
     assert not Path("x").exists()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "predict cells.npz --out -",
+        "predict cells.npz --explain -",
+        "evaluate small cells.npz --out -",
+        "audit cells.npz --out -",
+        "audit cells.npz --apply -",
+        "train cells.npz --recipe baseline --out -",
+        "train cells.npz --recipe baseline --out - --preview",
+        "train cells.npz --refit small --out -",
+        "review cells.npz --decisions -",
+        "download bloodmnist -",
+    ],
+)
+def test_no_command_makes_a_place_named_after_standard_output(
+    command: Command, capsys: pytest.CaptureFixture[str], words: str
+) -> None:
+    save_npz(draw_cells(16, seed=3, size=32), "cells.npz")
+    assert command(*words.split()) == 2
+    assert capsys.readouterr().err.endswith(
+        "hemascope: -: stands for the standard output, expected a place on the disk; name a file or a folder.\n"
+    )
+    assert [path.name for path in Path().iterdir()] == ["cells.npz"]
+
+
 def test_preview_draws_and_trains_nothing(command: Command, recipe_file: Path, drawn: Cells) -> None:
     save_npz(drawn, "drawn.npz")
     assert command("train", "drawn.npz", "--recipe", recipe_file, "--out", "look", "--preview") == 0

@@ -56,6 +56,14 @@ def test_a_folder_of_a_run_is_told_to_be_resumed_only_where_that_can_be(tmp_path
         new_folder(tmp_path, resumes=False)
 
 
+def test_standard_output_is_no_place_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for refused in (check_writable, new_folder):
+        with pytest.raises(InputError, match=r"^-: stands for the standard output, expected a place on the disk; name"):
+            refused(Path("-"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_place_that_cannot_be_written_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "cells").mkdir()

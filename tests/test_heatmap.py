@@ -12,7 +12,8 @@ from hemascope.ensemble import Ensemble, Views, load_network
 from hemascope.errors import InputError
 from hemascope.explain import cell_mask
 from hemascope.explain.faithfulness import inside_share
-from hemascope.heatmap import Explained, rollout
+from hemascope.heatmap import Explained, rollout, spread
+from hemascope.heatmap_graph import mean_weights
 from hemascope.model import CellClassifier, Constant, NeighbourVote, build_model
 from hemascope.models import model_folder
 from hemascope.recipe import Recipe
@@ -46,11 +47,22 @@ def between(maps: torch.Tensor) -> torch.Tensor:
     return (maps - low) / (high - low)
 
 
+def evened(gradient: torch.Tensor, last: int) -> torch.Tensor:
+    """Means over the step to a map of the side `last`, twice, along one axis and then the other; square maps only."""
+    side = gradient.shape[-1]
+    step = side // last
+    first = mean_weights(side, side + 2 * (step // 2) - step + 1, [step], [1], [step // 2], False, 0)
+    second = mean_weights(len(first), side, [step], [1], [step - 1 - step // 2], False, 0)
+    both = torch.from_numpy(second @ first)
+    return both @ gradient @ both.T
+
+
 def layer_cam(maps: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor], side: int) -> torch.Tensor:
-    """LayerCAM of several layers as the paper writes it, each from 0 to 1, added, before it is scaled again."""
+    """LayerCAM of several layers as the paper writes it, but for what strides leave; each from 0 to 1, added, before it
+    is scaled again."""
     total = torch.zeros(len(maps[0]), side, side)
     for each, gradient in zip(maps, gradients, strict=True):
-        weighed = (each * gradient.clamp(min=0)).sum(1).clamp(min=0)
+        weighed = (each * evened(gradient.clamp(min=0), maps[-1].shape[-1])).sum(1).clamp(min=0)
         total += between(nn.functional.interpolate(weighed[:, None], size=(side, side), mode="bilinear")[:, 0])
     return total / total.amax((1, 2), keepdim=True)
 
@@ -121,6 +133,26 @@ def test_maps_are_those_of_autograd_through_the_whole_network(backbone: str, tin
     assert torch.allclose(found.heatmap, expected, atol=1e-4)
     assert not found.heatmap.requires_grad
     assert torch.allclose(found.heatmap.amax((1, 2)), torch.ones(3))
+
+
+@pytest.mark.parametrize("backbone", ["regnetx_002", "cell_residual"])
+def test_strides_leave_no_grid_in_the_map(backbone: str, tiny: Tiny) -> None:
+    explained = Explained(network_of(tiny(backbone=backbone, image_size=96, head_widths=[])))
+    heat = explained(pictures_of(32, 96)).heatmap
+    heat = heat / heat.mean((1, 2), keepdim=True)
+    # The last map has 3 x 3 places; within a place no pixel is hotter than another in the mean of pictures and places.
+    within = heat.mean(0).reshape(3, 32, 3, 32).mean((0, 2))
+    assert within.max() / within.min() < 1.25
+
+
+def test_what_is_spread_keeps_an_even_map_and_evens_a_grid() -> None:
+    even = torch.ones(2, 3, 12, 8)
+    assert torch.allclose(spread(even, (3, 2)), even)
+    assert torch.equal(spread(even, (12, 8)), even)
+    grid = torch.zeros(1, 1, 16, 16)
+    grid[:, :, ::4, ::4] = 1
+    found = spread(grid, (4, 4))[0, 0, 3:-3, 3:-3]
+    assert torch.allclose(found, torch.full_like(found, 1 / 16))
 
 
 def test_a_trained_network_looks_at_the_cell() -> None:

@@ -22,7 +22,7 @@ from hemascope.data.folder import is_picture
 from hemascope.data.reading import Row, read_pictures
 from hemascope.data.save import save_npz
 from hemascope.errors import InputError
-from hemascope.files import replacing
+from hemascope.files import check_writable, replacing
 from hemascope.progress import Progress
 
 _BLOCK = 2**20
@@ -77,6 +77,7 @@ def download(name: str, out: str | Path, *, size: int | None = None, say: Callab
     if name not in ARCHIVES:
         raise InputError(f"'{name}' is not an archive that can be downloaded; choose {' or '.join(ARCHIVES)}.")
     try:
+        check_writable(Path(out))
         return ARCHIVES[name](Path(out), size, say or (lambda sentence: None))
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror or error}); name another place.") from error

@@ -72,8 +72,13 @@ def new_folder(path: Path, *, inputs: Iterable[Path] = (), resumes: bool = True)
 def check_writable(path: Path, inputs: Iterable[Path] = ()) -> None:
     """Raise InputError unless a file or a folder can be made at `path`, before work is done that would be lost.
 
-    inputs: what is read. Nothing may be written into a folder among them: it would count as data the next time.
+    inputs: what is read. Nothing may be written into a folder among them: it would count as data the next time. The
+    name - is refused: who gives it means the standard output, and gets no folder of that name.
     """
+    if path.name == "-":
+        raise InputError(
+            f"{path}: stands for the standard output, expected a place on the disk; name a file or a folder."
+        )
     try:
         for source in inputs:
             if source.is_dir() and path.resolve().is_relative_to(source.resolve()):

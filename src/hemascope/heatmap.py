@@ -4,9 +4,11 @@ Of a convolutional network the map is LayerCAM: Jiang et al., LayerCAM: Explorin
 Localization, 2021. Each place of a feature map weighs its own channels by the gradient of the answer's logit, as far as
 that is positive; on the last map before pooling, with a linear head, that is CAM with the positive weights alone. At 96
 pixels the last map has 3 x 3 places, so the maps of the last three resolutions are added, each between its coldest and
-its hottest place: on validation cells that told better than any one of them what the answer rests on. Of a transformer
-it is the rollout of its attention, which is the same for every answer: Abnar and Zuidema, Quantifying Attention Flow in
-Transformers, 2020.
+its hottest place: on validation cells that told better than any one of them what the answer rests on. A convolution
+with a stride reads some places more often than others, one of 1 x 1 only one in four: their gradients stand on a grid
+that is the network's, not the cell's. What weighs the channels is therefore averaged over the steps from a map to the
+last one; the channels stay as fine as they are. Of a transformer it is the rollout of its attention, which is the same
+for every answer: Abnar and Zuidema, Quantifying Attention Flow in Transformers, 2020.
 
 No layer is named by the user: the backbone is run once, and at each resolution the last feature map is taken through
 which everything passes on its way to the embedding.
@@ -21,7 +23,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import avg_pool2d, interpolate, normalize
 
 from hemascope.ensemble import Ensemble, Views, log_mean
 from hemascope.errors import InputError
@@ -115,7 +117,8 @@ class _Gradients(nn.Module):
 
         def heat(classes: torch.Tensor) -> torch.Tensor:
             found = torch.autograd.grad(_score(self.network.head, embedding, logits, classes).sum(), maps)
-            each = [(grown.relu() * kept).sum(1).relu() for grown, kept in zip(found, maps, strict=True)]
+            weights = [spread(grown.relu(), maps[-1].shape[-2:]) for grown in found]
+            each = [(weight * kept).sum(1).relu() for weight, kept in zip(weights, maps, strict=True)]
             return torch.stack([risen(_sized(one, pictures)) for one in each]).mean(0)
 
         return Answer(logits, embedding, heat)
@@ -186,6 +189,19 @@ class _OfMembers(nn.Module):
         logits = log_mean(torch.stack([answer.logits.float().log_softmax(1) for answer in answers]))
         embedding = torch.cat([answer.embedding for answer in answers], 1)
         return Answer(logits, embedding, lambda classes: torch.stack([each.heat(classes) for each in answers]).mean(0))
+
+
+def spread(gradients: torch.Tensor, sides: Sequence[int]) -> torch.Tensor:
+    """Gradients (n, channels, h, w) >= 0 without the grid that strides leave in them, up to a map of these sides.
+
+    Each is averaged over a step, twice, which is a mean with weights that fall to nothing a step away: what stands on
+    a grid of that step becomes even.
+    """
+    steps = [max(round(int(side) / int(last)), 1) for side, last in zip(gradients.shape[-2:], sides, strict=True)]
+    before = [step // 2 for step in steps]
+    after = [step - 1 - pad for step, pad in zip(steps, before, strict=True)]
+    once = avg_pool2d(gradients, steps, 1, before, count_include_pad=False)
+    return avg_pool2d(once, steps, 1, after, count_include_pad=False)
 
 
 def scaled(maps: torch.Tensor) -> torch.Tensor:

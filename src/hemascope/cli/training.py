@@ -129,10 +129,13 @@ def train(
         "split_seed": first, "device": device, "precision": precision, "max_minutes": max_minutes, "resume": resume,
         "allow_leaks": allow_leaks, "micro_batch": micro_batch, "compiled": compiled, "tensorboard": tensorboard,
     }  # fmt: skip
-    if leads() and not (resume or preview):
-        from hemascope.files import new_folder
+    if leads():
+        from hemascope.files import check_writable, new_folder
 
-        new_folder(out, inputs=[data])
+        if resume or preview:
+            check_writable(out)
+        else:
+            new_folder(out, inputs=[data])
     pipeline.require_training()
     cells = load_cells(data, class_map, group_by, crop)
     if micrometres is not None:
