@@ -49,6 +49,18 @@ def test_the_interval_is_wider_with_fewer_families_and_with_fewer_groups() -> No
     assert width(alike, many[1], own // 30) > 1.25 * width(alike, many[1], own)
 
 
+def test_values_count_as_much_as_their_weights_say() -> None:
+    values, chains = mixes(12, 100, 1)
+    own = np.arange(100)
+    alike = chain_interval(values, chains, own, np.full(values.shape, 7.0), draws=200)
+    assert alike == pytest.approx(chain_interval(values, chains, own, draws=200))
+    counted = np.broadcast_to(own % 2 == 0, values.shape)
+    other = np.where(counted, values, ~values)
+    some = chain_interval(values, chains, own, counted, draws=200)
+    assert some == pytest.approx(chain_interval(other, chains, own, counted, draws=200))
+    assert some != pytest.approx(alike)
+
+
 def test_copies_add_no_certainty() -> None:
     values, chains = mixes(12, 100, 1)
     alone = chain_interval(values, chains, np.arange(100), draws=200)

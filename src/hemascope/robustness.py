@@ -65,6 +65,7 @@ def chain_interval(
     values: ArrayLike,
     families: ArrayLike,
     groups: ArrayLike,
+    weights: ArrayLike | None = None,
     *,
     seed: int = 0,
     draws: int = 2000,
@@ -74,7 +75,8 @@ def chain_interval(
 
     values: (mixes, n) float, what each cell scored in each mix, such as 1 for right and 0 for wrong, or the difference
     of two models. families: (mixes, n, links) int, which families its chain held. groups: (n,), equal for cells that
-    stay together, such as copies. The statistic is the mean over the mixes of each mix's mean.
+    stay together, such as copies. weights: (mixes, n) float, what each value counts; alike when None. The statistic is
+    the mean over the mixes of each mix's weighted mean.
 
     In each draw the groups are resampled with replacement, and so are the families that occur, each once for all
     mixes; a cell weighs as often as its group was drawn, times the product of how often each family of its chain was.
@@ -93,6 +95,7 @@ def chain_interval(
         raise ValueError(f"expected values (mixes, n) and families (mixes, n, links), got {shapes}")
     if groups.shape != values.shape[1:] or not values.size or draws < 1:
         raise ValueError(f"expected groups ({values.shape[1]},) and a draw, got {groups.shape} and {draws}")
+    own = np.ones(values.shape) if weights is None else np.asarray(weights, np.float64)
     _, group = np.unique(groups, return_inverse=True)
     _, family = np.unique(families, return_inverse=True)
     group, family = group.reshape(-1), family.reshape(families.shape)
@@ -104,12 +107,12 @@ def chain_interval(
         cells = _resampled(rng, size, int(group.max()) + 1).take(group, axis=1)
         counts = _resampled(rng, size, int(family.max()) + 1)
         total = np.zeros(size)
-        for value, chain in zip(values, family, strict=True):
-            weights = cells.copy()
+        for value, chain, counting in zip(values, family, own, strict=True):
+            drawn = cells * counting
             for link in chain.T:
-                weights *= counts.take(link, axis=1)
-            weight = weights.sum(1)
-            total += np.divide(weights @ value, weight, out=np.full(size, np.nan), where=weight > 0)
+                drawn *= counts.take(link, axis=1)
+            weight = drawn.sum(1)
+            total += np.divide(drawn @ value, weight, out=np.full(size, np.nan), where=weight > 0)
         parts.append(total / len(values))
     means = np.concatenate(parts)
     means = means[~np.isnan(means)]

@@ -1,8 +1,9 @@
 """The stress test: how a model fares on pictures that it has never seen spoilt like that, and one score to choose by.
 
 The stress score is the mean accuracy over the mixes `mild`, `hidden` and `extreme`: chains of three corruptions, a
-chain of its own for every picture. It ranks models; it does not forecast the score on somebody's hidden test. The
-held-out families and `hidden-unseen` play no part in it, so that they can say whether it ranks rightly.
+chain of its own for every picture, weighed so that each kind of corruption counts alike. It ranks models; it does not
+forecast the score on somebody's hidden test. The held-out families and `hidden-unseen` play no part in it, so that they
+can say whether it ranks rightly.
 """
 
 from __future__ import annotations

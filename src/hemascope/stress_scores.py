@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemascope import metrics
-from hemascope.corrupt import COMPOSITES, FAMILIES, HELD_OUT, MEDMNIST_C, SEVERITIES, chain, compose, corrupt
+from hemascope.corrupt import COMPOSITES, FAMILIES, HELD_OUT, MEDMNIST_C, SEVERITIES, chain, compose, corrupt, weights
 from hemascope.corrupt.cache import cached
 from hemascope.data import Cells, Images, Pictures
 from hemascope.data.cells import Rows
@@ -19,7 +19,7 @@ from hemascope.robustness import chain_interval, relative_errors
 from hemascope.wording import many
 
 SCORED_MIXES = ("mild", "hidden", "extreme")
-"""What the stress score is the mean of."""
+"""What the stress score is the mean of, with the weights of `hemascope.corrupt.weights`."""
 CLEAN = "clean"
 GROUPS = ("medmnist-c", "held-out", "mixes")
 MISTAKES = 12
@@ -144,21 +144,23 @@ def mix_scores(
     """
     correct = {name: answer == labels for name, answer in answers.items()}
     chains = {name: chain(name, seed, rows).names for name in correct}
+    counting = {name: weights(name, seed, rows) for name in SCORED_MIXES}
 
-    def interval(*names: str) -> list[float] | None:
+    def interval(names: Sequence[str], weighed: bool = False) -> list[float] | None:
         values, families = np.stack([correct[name] for name in names]), np.stack([chains[name] for name in names])
-        low, high = chain_interval(values, families, groups, draws=DRAWS, confidence=CONFIDENCE)
+        given = np.stack([counting[name] for name in names]) if weighed else None
+        low, high = chain_interval(values, families, groups, given, draws=DRAWS, confidence=CONFIDENCE)
         return [float(low), float(high)] if low < high else None
 
     mixes = {
-        name: {"accuracy": float(right.mean()), "accuracy_interval": interval(name)}
+        name: {"accuracy": float(right.mean()), "accuracy_interval": interval([name])}
         | reliability_of(confidences[name], right)
         for name, right in correct.items()
     }
     return {
         "mixes": mixes,
-        "stress_score": float(np.mean([mixes[name]["accuracy"] for name in SCORED_MIXES])),
-        "stress_score_interval": interval(*SCORED_MIXES),
+        "stress_score": float(np.mean([np.average(correct[name], weights=counting[name]) for name in SCORED_MIXES])),
+        "stress_score_interval": interval(SCORED_MIXES, weighed=True),
         "intervals": {
             "confidence": CONFIDENCE,
             "bootstrap_draws": DRAWS,

@@ -12,9 +12,11 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from hemascope.corrupt import weights
 from hemascope.corrupt.cache import cached
 from hemascope.data import Cells, pixel_hashes
 from hemascope.data.cells import Pictures
@@ -38,16 +40,18 @@ class Validation:
         self.select_by, self.labels = select_by, cells.labels
         self.clean = cells.images
         self.mixes: list[Pictures] = []
+        self.weights: list[NDArray[np.float64]] = []
         if select_by == "stress":
             hashes = pixel_hashes(cells)
             seed = seed_for("validation")
             self.mixes = [cached(cells, name, seed=seed, hashes=hashes) for name in SCORED_MIXES]
+            self.weights = [weights(name, seed, np.arange(len(cells))) for name in SCORED_MIXES]
 
     def measures(self, network: nn.Module, fabric: Fabric) -> dict[str, float]:
         """validation_loss, validation_accuracy, validation_balanced_accuracy; and validation_stress with its loss.
 
-        validation_stress is the mean accuracy over the mixes, as in `hemascope.stress`. Of a network whose logits are
-        no numbers validation_loss is all there is, and it is none either. The network is left in evaluation mode.
+        validation_stress is the stress score, as in `hemascope.stress`. Of a network whose logits are no numbers
+        validation_loss is all there is, and it is none either. The network is left in evaluation mode.
         """
         logits = _logits(network, self.clean, fabric)
         if not bool(logits.isfinite().all()):
@@ -60,9 +64,11 @@ class Validation:
         }
         if self.mixes:
             spoilt = [_logits(network, pictures, fabric) for pictures in self.mixes]
-            right = [float((each.argmax(1) == labels).double().mean()) for each in spoilt]
-            found["validation_stress"] = float(np.mean(right))
-            found["validation_stress_loss"] = float(np.mean([float(cross_entropy(each, labels)) for each in spoilt]))
+            right = [(each.argmax(1) == labels).numpy() for each in spoilt]
+            lost = [cross_entropy(each, labels, reduction="none").numpy() for each in spoilt]
+            for name, values in (("validation_stress", right), ("validation_stress_loss", lost)):
+                weighed = [np.average(each, weights=own) for each, own in zip(values, self.weights, strict=True)]
+                found[name] = float(np.mean(weighed))
         return found
 
     def score(self, measures: Mapping[str, float]) -> tuple[float, float]:

@@ -17,6 +17,7 @@ from hemascope.corrupt import (
     chain,
     compose,
     corrupt,
+    weights,
 )
 from hemascope.data.cells import Images
 from hemascope.errors import InputError
@@ -134,6 +135,23 @@ def test_a_chain_has_three_different_families_of_its_group_in_any_order(name: st
         levels, counts = np.unique(severities, return_counts=True)
         assert levels.tolist() == list(range(low, high + 1))
         assert np.abs(counts - 6000 / len(levels)).max() < 6 * np.sqrt(6000 / len(levels))
+
+
+def test_kinds_of_corruption_count_alike_however_many_families_they_have() -> None:
+    rows = np.arange(60_000)
+    counting, names = weights("hidden", 1, rows), chain("hidden", 1, rows).names
+    assert counting.mean() == pytest.approx(1)
+    kinds = np.array([[FAMILIES[str(name)].kind for name in links] for links in names])
+    shares = {kind: float(np.average((kinds == kind).any(1), weights=counting)) for kind in np.unique(kinds)}
+    assert set(shares) == {"colour", "matter", "optics", "sensor"}
+    assert max(shares.values()) - min(shares.values()) < 0.12
+    plain = {kind: float((kinds == kind).any(1).mean()) for kind in shares}
+    assert max(plain.values()) - min(plain.values()) > 0.3
+    # Five families change the colours, and two are of each other kind.
+    bright = {"brightness_up", "contrast_down", "saturate"}
+    light = counting[[set(links) == bright for links in names.tolist()]]
+    apart = counting[[set(links) == {"jpeg", "bubble", "motion_blur"} for links in names.tolist()]]
+    assert apart[0] / light[0] == pytest.approx(5**3 / 2**3)
 
 
 @pytest.mark.parametrize("name", COMPOSITES)

@@ -8,6 +8,7 @@ any order and on any machine. The severity sets the parameters; the draws stay, 
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ __all__ = [
     "chain",
     "compose",
     "corrupt",
+    "weights",
 ]
 
 CHAIN_LENGTH = 3
@@ -85,6 +87,21 @@ def chain(name: str, seed: int, rows: Rows) -> Chains:
     order = np.argsort(draw.uniform(rows, "families", len(families)), axis=1, kind="stable")[:, :CHAIN_LENGTH]
     severities = low + np.floor(draw.uniform(rows, "severities", CHAIN_LENGTH) * (high - low + 1)).astype(np.int64)
     return Chains(np.array(families)[order], severities)
+
+
+def weights(name: str, seed: int, rows: Rows) -> NDArray[np.float64]:
+    """How much each row counts for kinds of corruption to count alike, however many families they have: (n,), mean 1.
+
+    A chain weighs one over the product of how many families of the composite are of the kind of each of its links.
+    name, seed, rows: as for `chain`.
+    """
+    families, _, _ = _MIXES[_known(name, _MIXES, "composite")]
+    of_kind = Counter(FAMILIES[family].kind for family in families)
+    shares = np.array([1 / of_kind[FAMILIES[family].kind] for family in families])
+    places = {family: place for place, family in enumerate(families)}
+    drawn = chain(name, seed, rows).names
+    found = np.prod([shares[[places[str(link)] for link in links]] for links in drawn.T], axis=0)
+    return np.asarray(found / max(found.mean(), 1e-12) if len(found) else np.zeros(0), np.float64)
 
 
 def compose(images: Images, name: str, *, seed: int, rows: Rows) -> Images:

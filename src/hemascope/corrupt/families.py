@@ -33,6 +33,11 @@ class Family:
     function: Callable[..., Images]
     parameters: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
+    @property
+    def kind(self) -> str:
+        """What goes wrong: colour, light, matter, optics, sensor or shape, as the module is called that does it."""
+        return self.function.__module__.rpartition(".")[2]
+
     def at(self, severity: int) -> dict[str, float]:
         """The parameters at a severity, 1 to 5."""
         return {name: values[severity - 1] for name, values in self.parameters.items()}

@@ -29,8 +29,12 @@ def stained(images: Images) -> Floats:
     sample = images[:, 1::3, 1::3].reshape(count, -1, 3)
     glass = np.partition(sample, int(0.95 * sample.shape[1]), axis=1)[:, int(0.95 * sample.shape[1])]
     found = np.empty(images.shape, np.float32)
-    for image, clear, density in zip(images, _LIGHT[glass], found, strict=True):
-        np.maximum(clear - cv2.LUT(image.reshape(len(image), -1), _LIGHT).reshape(image.shape), 0, out=density)
+    # Whole rows at a time: over three channels alone a loop takes five times as long.
+    clear = np.tile(_LIGHT[glass], (1, images.shape[2]))
+    for image, row, density in zip(images, clear, found, strict=True):
+        flat = density.reshape(len(image), -1)
+        np.subtract(row, cv2.LUT(image.reshape(len(image), -1), _LIGHT), out=flat)
+        np.maximum(flat, 0, out=flat)
         density[..., 1] -= density[..., 0]
         cv2.sepFilter2D(density, -1, _SMOOTH, _SMOOTH, density, borderType=cv2.BORDER_REPLICATE)
     return found.transpose(0, 3, 1, 2)

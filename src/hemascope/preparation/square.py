@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,8 @@ _SIDE = 48
 """Cells are found at this side, where it takes a tenth of a millisecond: a sixth of what it takes at 96."""
 _STEP = 8
 _SMALL = cv2.getStructuringElement(cv2.MORPH_RECT, (3, 3))
-_FROM_MIDDLE = np.hypot(*(np.indices((_SIDE, _SIDE)) - (_SIDE - 1) / 2))
+_OUTWARDS = np.hypot(*(np.indices((_SIDE, _SIDE)) - (_SIDE - 1) / 2)).reshape(-1).argsort(kind="stable")
+"""The places of a picture from its middle outwards."""
 
 
 def cell_sizes(images: Images) -> Floats:
@@ -34,11 +37,10 @@ def cell_sizes(images: Images) -> Floats:
         for row, mask in enumerate(((nucleus + cytoplasm) > 0).astype(np.uint8), start):
             opened = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_OPEN, _SMALL), np.uint8)
             kept = opened if opened.any() else mask
-            if kept.any():
-                _, labels, about, _ = cv2.connectedComponentsWithStats(kept, connectivity=4)
-                nearest = np.where(kept, _FROM_MIDDLE, np.inf).argmin()
-                area = about[labels.reshape(-1)[nearest], cv2.CC_STAT_AREA]
-                found[row] = np.log(area / _SIDE**2) / 2
+            down, across = divmod(int(_OUTWARDS[kept.reshape(-1)[_OUTWARDS].argmax()]), _SIDE)
+            if kept[down, across]:
+                area = cv2.floodFill(kept, None, (across, down), 2)[0]
+                found[row] = math.log(area / _SIDE**2) / 2
     return found
 
 
