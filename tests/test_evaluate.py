@@ -324,7 +324,7 @@ def test_summary_is_short_and_names_what_is_weak(cells: Cells) -> None:
     assert lines[0] == "scored on               60 pictures, 3 classes"
     assert lines[1] == "accuracy                0.9333   0.8407 to 0.9738"
     assert [line[:21].strip() for line in lines[2:5]] == ["balanced accuracy", "macro-F1", "AUC, one against rest"]
-    assert "weakest classes         eosinophil: 0.9000 of 20 found" in lines
+    assert "weakest classes         eosinophil: 0.9000, 18 of 20 found" in lines
     assert "most confused           eosinophil called monocyte: 2 (10.0%)" in lines
 
 

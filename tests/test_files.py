@@ -52,7 +52,7 @@ def test_a_folder_of_a_run_is_told_to_be_resumed_only_where_that_can_be(tmp_path
     (tmp_path / "config.yaml").write_text("")
     with pytest.raises(InputError, match="--resume"):
         new_folder(tmp_path)
-    with pytest.raises(InputError, match="exists and is not empty; name another with --out"):
+    with pytest.raises(InputError, match="exists and is not empty; name another"):
         new_folder(tmp_path, resumes=False)
 
 

@@ -129,7 +129,7 @@ def test_the_whole_stress_test_of_the_baseline_is_written_and_shown(dirty: Cells
     assert found["stress_score"] == metrics["stress"]["test"]["stress_score"]
     assert set(metrics["stress"]["test"]) == set(metrics["stress"]["validation"])
     assert metrics["test"]["balanced_accuracy"] == pytest.approx(1 / 8)
-    # Which chain a picture gets, and so what it counts, has nothing to do with its class, but in few pictures by chance.
+    # What a picture counts has nothing to do with its class, but by chance where there are few.
     assert found["stress_score"] == pytest.approx(metrics["test"]["accuracy"], abs=0.05)
     assert found["medmnist_c"]["loss"] == found["held_out"]["loss"] == 0
     assert found["mistakes"] == []

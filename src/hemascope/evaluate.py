@@ -288,7 +288,7 @@ def summary(scores: Mapping[str, Any]) -> str:
         lines.append((title, "undefined" if scores[name] is None else f"{scores[name]:.4f}{between}"))
     weakest = sorted((row for row in scores["per_class"] if row["support"]), key=lambda row: float(row["recall"]))
     lines += [
-        ("" if place else "weakest classes", f"{row['class']}: {row['recall']:.4f} of {row['support']:,} found")
+        ("" if place else "weakest classes", f"{row['class']}: {row['recall']:.4f}, {_found(row)} found")
         for place, row in enumerate(row for row in weakest[:3] if row["recall"] < 1)
     ]
     lines += [
@@ -302,6 +302,10 @@ def summary(scores: Mapping[str, Any]) -> str:
     lines.append(("calibration error", f"{calibration['expected_calibration_error']:.4f}"))
     width = max(len(title) for title, _ in lines) + 3
     return "\n".join(f"{title:<{width}}{text}" for title, text in lines)
+
+
+def _found(row: Mapping[str, Any]) -> str:
+    return f"{round(row['recall'] * row['support']):,} of {row['support']:,}"
 
 
 def check_labels(cells: Cells, source: str) -> None:

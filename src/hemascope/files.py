@@ -61,11 +61,11 @@ def new_folder(path: Path, *, inputs: Iterable[Path] = (), resumes: bool = True)
     """
     check_writable(path, inputs)
     if resumes and (path / "config.yaml").is_file():
-        raise InputError(f"{path}: holds a run already; go on with it by --resume, or name another folder with --out.")
+        raise InputError(f"{path}: holds a run already; go on with it by --resume, or name another folder.")
     if path.is_dir() and any(path.iterdir()):
-        raise InputError(f"{path}: the folder exists and is not empty; name another with --out, or remove it first.")
+        raise InputError(f"{path}: the folder exists and is not empty; name another, or remove it first.")
     if path.exists() and not path.is_dir():
-        raise InputError(f"{path}: is a file, expected a folder to write to; name another with --out.")
+        raise InputError(f"{path}: is a file, expected a folder to write to; name another.")
     return path
 
 

@@ -392,12 +392,12 @@ def _stress_figure(scores: Mapping[str, Any]) -> str:
 def _cleaning_sentence(found: Cells, cleaned: Cells, removed: pd.DataFrame) -> str:
     counts = removed["verdict"].value_counts()
     words = {
-        "not_a_cell": "of pictures that repeat under many labels",
-        "copy": "exact copies",
-        "copy_other_label": "copies under different labels",
-        "unreadable": "unreadable",
+        "not_a_cell": ("of pictures that repeat under many labels",) * 2,
+        "copy": ("exact copy", "exact copies"),
+        "copy_other_label": ("copy under different labels", "copies under different labels"),
+        "unreadable": ("unreadable",) * 2,
     }
-    parts = [f"{int(counts[key]):,} {text}" for key, text in words.items() if key in counts]
+    parts = [many(int(counts[key]), *said) for key, said in words.items() if key in counts]
     if not parts:
         return f"{many(len(found), 'picture')}, nothing to remove"
     return f"removed {len(removed):,} ({', '.join(parts)}), {len(cleaned):,} stay"

@@ -18,7 +18,7 @@ from hemascope.errors import InputError
 from hemascope.features import feature_set
 from hemascope.field import FieldOfView
 from hemascope.machine import cores
-from hemascope.models import folder_of, model_file, model_folder
+from hemascope.models import folder_of, model_file, model_folder, shipped_models
 from hemascope.preparation.views import poses
 from hemascope.progress import Progress
 
@@ -199,7 +199,10 @@ def load_model(path: str | Path | Model, threads: int = 0) -> Model:
     file, path = model_file(path), model_folder(path)
     if not file.is_file():
         found = "the run has no finished model" if path.is_dir() else "there is no such file"
-        raise InputError(f"{path}: {found}; give the folder of a finished run or a model.onnx.")
+        shipped = " or ".join(shipped_models())
+        raise InputError(
+            f"{path}: {found}; give the folder of a finished run, a model.onnx, or {shipped}, which comes with it."
+        )
     return Model(file, threads)
 
 

@@ -225,8 +225,10 @@ def train_network(
         network.load_state_dict(best, strict=False)
         log.stages.append(_stage_row(stage, place, log.history))
         if any_process(fabric, _out_of_time(place, options)):
-            log.notes.append(f"Training was ended after {clock(place.seconds)}: the time given was used up.")
-            say(log.notes[-1])
+            if number + 1 < len(stages) or (place.epoch < stage.epochs and place.since_best < recipe.early_stopping):
+                told = "another epoch would not have fitted into the time given."
+                log.notes.append(f"Training was ended after {clock(place.seconds)}: {told}")
+                say(log.notes[-1])
             break
     if scalars is not None:
         scalars.close()

@@ -15,7 +15,8 @@ from hemascope.data import Cells, Pictures
 from hemascope.files import write_json, write_text
 from hemascope.judgement import judge_unlabelled, known
 from hemascope.report import render
-from hemascope.runtime import Model, answers_of
+from hemascope.runtime import Answers, Model, answers_of
+from hemascope.spotcheck import in_words
 from hemascope.trust.fingerprint import known_sentence
 from hemascope.trust.verdict import verdict_of
 from hemascope.version import __version__
@@ -28,15 +29,21 @@ NO_TRUST = "the model's file does not say when to believe it; export its run aga
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """What is found. facts: for JSON. sentences: for people. predicted: str (n,), what each picture is called."""
+    """What is found.
+
+    facts: for JSON. sentences: for people. predicted: str (n,), what each picture is called. guess: that of the
+    sentences which says how many may be right; empty where none does.
+    """
 
     facts: dict[str, Any]
     sentences: tuple[str, ...]
     predicted: NDArray[np.str_]
+    guess: str = ""
 
     def with_spot_check(self, found: SpotCheck) -> Unlabelled:
-        """The same, and what a person's labels of some of the pictures prove."""
-        return replace(self, facts=self.facts | {"spot_check": found._asdict()})
+        """The same, and in the place of a guess what a person's labels of some of the pictures prove."""
+        sentences = (in_words(found), *(told for told in self.sentences if told != self.guess))
+        return replace(self, facts=self.facts | {"spot_check": found._asdict()}, sentences=sentences)
 
     def write(self, folder: Path) -> Path:
         """Write metrics.json and report.html into a folder; returns the page."""
@@ -71,12 +78,17 @@ def look_at(
     seen = cells if shown is None else replace(cells, images=shown)
     answers = answers_of(model, seen, "evaluating")
     predicted = np.array(model.class_names)[answers.probabilities.argmax(1)]
+    verdict = verdict_of(model)
+    doubted = 0
+    for rows, images in seen.batches():
+        part = Answers(*(column[rows] for column in answers[:3]))
+        doubted += sum(map(bool, verdict.why_not(part, images)))
     facts: dict[str, Any] = {
         "model": name,
         "source": cells.source,
         "rows": len(cells),
         "predicted": {each: int((predicted == each).sum()) for each in model.class_names},
-        "doubted": sum(map(bool, verdict_of(model).why_not(answers))),
+        "doubted": doubted,
         "unreadable": dict(cells.unreadable),
         "preparation": dict(preparation or {}),
     }
@@ -88,4 +100,5 @@ def look_at(
     if made is not None and made.any():
         facts["trained_on"] = int(made.sum())
         sentences.append(known_sentence(made))
-    return Unlabelled(facts | judged.facts, tuple(sentences), predicted)
+    guess = judged.sentences[0] if model.trust.estimate is not None else ""
+    return Unlabelled(facts | judged.facts, tuple(sentences), predicted, guess)

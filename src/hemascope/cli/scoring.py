@@ -83,6 +83,8 @@ def evaluate(
     for note in cells.notes:
         if note != NO_GROUPS_NOTE:
             print(note)
+    for name, why in cells.unreadable.items():
+        print(f"{name}: {why}")
 
     def prepared(model: Path) -> tuple[Model, Pictures, dict[str, Any]]:
         """A model, the pictures as it is to see them, and what was done to them."""
@@ -106,7 +108,7 @@ def evaluate(
     def scored(model: Path) -> Evaluation:
         _, shown, done = prepared(model)
         found = score(model, cells, shown=shown, views=views)
-        found.scores["preparation"] = done
+        found.scores.update(preparation=done, unreadable=dict(cells.unreadable))
         return found
 
     found = scored(model)
@@ -155,18 +157,17 @@ def evaluate(
 def _without_labels(found: Unlabelled, cells: Cells, out: Path | None, count: int | None, labels: Path | None) -> None:
     """Say what was found without labels, and what the few prove that a spot check asks for."""
     from hemascope.files import replacing
-    from hemascope.spotcheck import checked, in_words, sample
+    from hemascope.spotcheck import checked, sample
 
-    for name, why in cells.unreadable.items():
-        print(f"{name}: {why}")
     named = ((name, number) for name, number in found.facts["predicted"].items() if number)
     print(f"{many(len(cells), 'picture')}: " + ", ".join(f"{number:,} {name}" for name, number in named))
-    for sentence in found.sentences:
-        print(sentence)
+    table = None
     if labels is not None:
         proved, table = checked(labels, cells.ids, found.predicted)
         found = found.with_spot_check(proved)
-        print(in_words(proved))
+    for sentence in found.sentences:
+        print(sentence)
+    if table is not None:
         for row in table[table["label"] != table["predicted"]].to_dict("records"):
             print(f"  {row['id']}: labelled {row['label']}, named {row['predicted']}")
     elif count is not None and out is not None:

@@ -108,6 +108,7 @@ def mean_pixel_histogram(path: Path, before: NDArray[np.floating], after: NDArra
         panels[0].set_yscale("log")
         panels[0].set_ylim(0.7, top * 2.2 * 3.0**crowd)  # room above the bars for the labels of the spikes
         panels[0].yaxis.set_major_formatter("{x:,.0f}")
+        panels[0].yaxis.set_minor_formatter("")  # few pictures would have LaTeX between the ticks
         panels[1].set_xlabel("mean pixel of a picture, 0 black to 1 white")
         figure.supylabel("pictures (log)", size=10, color=MUTED)
     return path
