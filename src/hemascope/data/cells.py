@@ -93,6 +93,13 @@ class Cells:
     facts: Mapping[str, NDArray[Any]] = dataclass_field(default_factory=dict)
     field: FieldOfView | None = None
 
+    def __repr__(self) -> str:
+        height, width = self.images.shape[1:3]
+        labelled = int((self.labels >= 0).sum())
+        present = len({label for label in self.labels.tolist() if label >= 0})
+        told = f"{many(len(self), 'picture')} of {width} x {height} pixels, {labelled:,} labelled, "
+        return f"<Cells: {told}{many(present, 'class', 'classes')}, from {self.source or 'memory'}>"
+
     def __post_init__(self) -> None:
         rows = len(self.images)
         for name in ("labels", "ids", "split", "groups", "jpeg"):
