@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hemascope.runtime import ONE_ANSWER
+from hemascope.trust.outliers import unusually_many
 from hemascope.wording import every, many
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ COSTLY_CORRUPTION = 0.10
 """A fall from the accuracy to the stress score from which on the accuracy alone misleads."""
 MOSTLY_RIGHT = 0.9
 """From this share on, proved by a person's labels, a model's names are called good."""
-_MORE_STRANGE = 0.01
 
 Check = dict[str, str]
 
@@ -110,7 +110,7 @@ def _unlike(trust: Mapping[str, Any]) -> Iterator[Check]:
             f"{told[:1].upper()}{told[1:]}. What was proved on training's own kind need not hold here.",
         )
     strange, kept = trust.get("strange"), trust.get("usual_kept")
-    if strange is not None and kept is not None and strange > 1 - kept + _MORE_STRANGE:
+    if strange is not None and kept is not None and unusually_many(strange, kept):
         yield _check(
             "care",
             "Many are unlike any training picture",

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hemascope.audit.copies import find_copies
 from hemascope.data import Cells
+from hemascope.wording import many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +40,21 @@ def clean(cells: Cells, *, hashes: NDArray[Any] | None = None) -> Cleaned:
     ]
     rows += [(name, "", "unreadable", reason) for name, reason in cells.unreadable.items()]
     return Cleaned(cells.take(copies.keep), pd.DataFrame(rows, columns=list(REMOVED_COLUMNS)))
+
+
+def cleaned_in_words(found: Cells, cleaned: Cells, removed: pd.DataFrame) -> str:
+    """What cleaning did, in a few words."""
+    counts = removed["verdict"].value_counts()
+    words = {
+        "not_a_cell": ("of pictures that repeat under many labels",) * 2,
+        "copy": ("exact copy", "exact copies"),
+        "copy_other_label": ("copy under different labels", "copies under different labels"),
+        "unreadable": ("unreadable",) * 2,
+    }
+    parts = [many(int(counts[key]), *said) for key, said in words.items() if key in counts]
+    if not parts:
+        return f"{many(len(found), 'picture')}, nothing to remove"
+    return f"removed {len(removed):,} ({', '.join(parts)}), {len(cleaned):,} stay"
 
 
 def mean_pixels(cells: Cells) -> NDArray[np.float64]:

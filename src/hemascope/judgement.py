@@ -16,6 +16,7 @@ from hemascope.trust.appearance import appearance
 from hemascope.trust.drift import CHANCE, LEAST_ROWS, compare, drift_sentences
 from hemascope.trust.fingerprint import known_rows
 from hemascope.trust.fitted import Trust
+from hemascope.trust.outliers import unusually_many
 from hemascope.trust.scale import SCALE, USUALLY_FAR, CellSizes
 from hemascope.trust.slices import slice_sentences, slices
 from hemascope.wording import many
@@ -28,7 +29,6 @@ ANSWERED = 0.95
 LABELS_ASKED = 60
 WORST = 8
 MOST_WORDS = 6
-_TOLD = 0.01
 SMALLEST_FAR = 0.05
 """A smaller share of cells of another size is not told."""
 
@@ -130,7 +130,7 @@ def drifted(trust: Trust, answers: Answers, cells: Cells) -> tuple[list[dict[str
     scale = _scale(trust, answers, cells)
     sentences += [line["sentence"] for line in scale]
     strange = _strange(trust, answers).get("strange")
-    if strange is not None and trust.outliers is not None and strange > 1 - trust.outliers.kept + _TOLD:
+    if strange is not None and trust.outliers is not None and unusually_many(strange, trust.outliers.kept):
         sentences.append(
             f"{strange:.1%} of these pictures are unlike the training pictures; of usual cells "
             f"{1 - trust.outliers.kept:.0%} are"

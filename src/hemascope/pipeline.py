@@ -17,7 +17,7 @@ from hemascope.audit.copies import copy_groups, leaks
 from hemascope.audit.near_copies import near_copies, near_copy_groups
 from hemascope.audit.shape import shape_of_set
 from hemascope.card import write_model_card
-from hemascope.clean import clean
+from hemascope.clean import clean, cleaned_in_words
 from hemascope.data import NO_GROUPS_NOTE, Cells, load, pixel_hashes
 from hemascope.drawing import draw_run
 from hemascope.errors import InputError
@@ -155,7 +155,7 @@ def prepare(
     for note in cells.notes:
         say(note)
     cleaned, removed = clean(cells, hashes=found_hashes)
-    say(_cleaning_sentence(found, cleaned, removed))
+    say(cleaned_in_words(found, cleaned, removed))
     leaked = _leak_sentence(found, found_hashes, further, allow_leaks)
     kept = np.flatnonzero(np.isin(found.ids, cleaned.ids))
     pairs = near_copies(cleaned, hashes=found_hashes[kept])
@@ -387,17 +387,3 @@ def _stress_figure(scores: Mapping[str, Any]) -> str:
     interval = scores["stress_score_interval"]
     between = f" (95 % interval over cells and corruptions {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
     return f"{scores['stress_score']:.4f}{between}"
-
-
-def _cleaning_sentence(found: Cells, cleaned: Cells, removed: pd.DataFrame) -> str:
-    counts = removed["verdict"].value_counts()
-    words = {
-        "not_a_cell": ("of pictures that repeat under many labels",) * 2,
-        "copy": ("exact copy", "exact copies"),
-        "copy_other_label": ("copy under different labels", "copies under different labels"),
-        "unreadable": ("unreadable",) * 2,
-    }
-    parts = [many(int(counts[key]), *said) for key, said in words.items() if key in counts]
-    if not parts:
-        return f"{many(len(found), 'picture')}, nothing to remove"
-    return f"removed {len(removed):,} ({', '.join(parts)}), {len(cleaned):,} stay"

@@ -19,7 +19,7 @@ from hemascope.preparation.asked import asked_for
 from hemascope.preparation.cells import prepared_pictures
 from hemascope.preparation.fitting import prepared_for
 from hemascope.progress import Progress
-from hemascope.runtime import Answers, Model, answers_of, load_model, training_hashes
+from hemascope.runtime import Model, answers_of, load_model, training_hashes
 from hemascope.trust.verdict import verdict_of
 from hemascope.wording import many
 
@@ -81,12 +81,7 @@ def _of_parts(namer: Namer, parts: Sequence[Part]) -> Answered:
 
 def _of_cells(model: Model, cells: Cells) -> Answered:
     answers = answers_of(model, cells)
-    verdict = verdict_of(model)
-    trust = [
-        " ".join(reasons)
-        for rows, images in cells.batches()
-        for reasons in verdict.why_not(_rows_of(answers, rows), images)
-    ]
+    trust = [" ".join(reasons) for reasons in verdict_of(model).of_cells(answers, cells)]
     good = Answered(cells.ids.tolist(), answers, trust, [""] * len(cells))
     bad = len(cells.unreadable)
     return Answered(
@@ -95,12 +90,6 @@ def _of_cells(model: Model, cells: Cells) -> Answered:
         [*good.trust, *[UNREADABLE] * bad],
         [*good.errors, *cells.unreadable.values()],
     )
-
-
-def _rows_of(answers: Answers, rows: slice) -> Answers:
-    excluded = None if answers.excluded is None else answers.excluded[rows]
-    told, strange, seen = (column[rows] for column in answers[:3])
-    return Answers(told, strange, seen, excluded=excluded)
 
 
 def probabilities_for(model: str | Path | Model, cells: Cells) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ from hemascope.data import Cells, Pictures
 from hemascope.files import write_json, write_text
 from hemascope.judgement import judge_unlabelled, known
 from hemascope.report import render
-from hemascope.runtime import Answers, Model, answers_of
+from hemascope.runtime import Model, answers_of
 from hemascope.spotcheck import in_words
 from hemascope.trust.fingerprint import known_sentence
 from hemascope.trust.verdict import verdict_of
@@ -78,17 +78,12 @@ def look_at(
     seen = cells if shown is None else replace(cells, images=shown)
     answers = answers_of(model, seen, "evaluating")
     predicted = np.array(model.class_names)[answers.probabilities.argmax(1)]
-    verdict = verdict_of(model)
-    doubted = 0
-    for rows, images in seen.batches():
-        part = Answers(*(column[rows] for column in answers[:3]))
-        doubted += sum(map(bool, verdict.why_not(part, images)))
     facts: dict[str, Any] = {
         "model": name,
         "source": cells.source,
         "rows": len(cells),
         "predicted": {each: int((predicted == each).sum()) for each in model.class_names},
-        "doubted": doubted,
+        "doubted": sum(map(bool, verdict_of(model).of_cells(answers, seen))),
         "unreadable": dict(cells.unreadable),
         "preparation": dict(preparation or {}),
     }

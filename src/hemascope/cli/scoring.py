@@ -106,9 +106,10 @@ def evaluate(
     from hemascope.evaluate import summary
 
     def scored(model: Path) -> Evaluation:
-        _, shown, done = prepared(model)
+        opened, shown, done = prepared(model)
         found = score(model, cells, shown=shown, views=views)
-        found.scores.update(preparation=done, unreadable=dict(cells.unreadable))
+        weights = opened.metadata.get("weights", "unknown")
+        found.scores.update(preparation=done, unreadable=dict(cells.unreadable), weights=weights)
         return found
 
     found = scored(model)
@@ -129,7 +130,6 @@ def evaluate(
         from hemascope.report import write_report
 
         found.scores["model"] = model.name
-        found.scores["weights"] = load_model(model).metadata.get("weights", "unknown")
         found.write(out)
         draw_answers(out / "figures", found.scores, found.predictions, cells, load_model(model))
         page = write_report(out)

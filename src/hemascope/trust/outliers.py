@@ -16,6 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from hemascope.errors import InputError
 
+_TOLD = 0.01
+"""By so much the share of strange pictures has to exceed the usual one to be told."""
+
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 
@@ -231,3 +234,8 @@ def _whitening(within: Floats, least: float) -> Floats:
     covariance *= 1 - shrinkage
     covariance[np.diag_indices(size)] += shrinkage * np.trace(covariance) / size + least * _LEAST_VARIANCE
     return np.asarray(np.linalg.inv(np.linalg.cholesky(covariance)).T)
+
+
+def unusually_many(strange: float, kept: float) -> bool:
+    """Whether more pictures are unlike training than usual cells are. strange, kept: shares, of these and of usual."""
+    return strange > 1 - kept + _TOLD

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hemascope.data.cells import Images
+from hemascope.data.cells import Cells, Images
 from hemascope.runtime import Answers, Model
 from hemascope.trust.scale import CellSizes
 
@@ -48,6 +48,10 @@ class Verdict:
                 known += [size] if size else []
         return reasons
 
+    def of_cells(self, answers: Answers, cells: Cells) -> list[list[str]]:
+        """The same for all pictures of cells, as the model saw them, a batch at a time. answers: to them, in order."""
+        return [each for rows, images in cells.batches() for each in self.why_not(_rows_of(answers, rows), images)]
+
     def _reasons(self, sure: float, strange: float, excluded: float) -> list[str]:
         reasons, most = [], self.outlier_score
         # What is no number is neither sure nor usual.
@@ -62,6 +66,12 @@ class Verdict:
     def thresholds(self) -> Mapping[str, float | None]:
         """What it judges by, for people and programs."""
         return {name: value for name, value in vars(self).items() if name != "sizes"}
+
+
+def _rows_of(answers: Answers, rows: slice) -> Answers:
+    excluded = None if answers.excluded is None else answers.excluded[rows]
+    told, strange, seen = (column[rows] for column in answers[:3])
+    return Answers(told, strange, seen, excluded=excluded)
 
 
 def verdict_of(model: Model, max_error: float | None = None) -> Verdict:
