@@ -80,7 +80,7 @@ def zoomed(image: Images, rng: np.random.Generator) -> Images:
 
 
 def resampled(image: Images, rng: np.random.Generator) -> Images:
-    """Made smaller, to 40 to 85 % of its side, and brought back to the old size."""
+    """Made smaller, to 40 to 85% of its side, and brought back to the old size."""
     height, width = image.shape[:2]
     part = rng.uniform(0.4, 0.85)
     small = Image.fromarray(np.ascontiguousarray(image)).resize(

@@ -91,7 +91,7 @@ def confidences(model: Model, cells: Cells, rows: Rows) -> Figures:
             sets = prediction_sets(probabilities, model.trust.sets)
             found["sets_coverage"] = float(sets[np.arange(len(labels)), labels].mean())
             found["sets_size"] = float(sets.sum(1).mean())
-            say(f"  sets for 99 %: coverage {found['sets_coverage']:.4f}, mean size {found['sets_size']:.3f}")
+            say(f"  sets for 99%: coverage {found['sets_coverage']:.4f}, mean size {found['sets_size']:.3f}")
     return found
 
 

@@ -332,7 +332,7 @@ def main() -> int:
 
 
 def _say_reported(figures: Figures) -> None:
-    print("Public test: accuracy; calibration error before and after; sets: coverage, size; accuracy at 95 % answered")
+    print("Public test: accuracy; calibration error before and after; sets: coverage, size; accuracy at 95% answered")
     for title, one in figures["public"].items():
         before, after = (one[key]["expected_calibration_error"] for key in ("before", "after"))
         covered = one["sets"]["coverage"]["coverage"]

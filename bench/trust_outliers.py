@@ -7,7 +7,7 @@ of these the one that best tells the network's wrong answers on validation cells
 added when the first two alone left the choice to differences smaller than chance; the other half had not been scored
 then. That half, against the public test's cells less those that made the model, is what is reported, for the score that
 the package has.
-The threshold keeps 95 % of the clean calibration cells. No network is trained; a minute or two on one CPU core. Data
+The threshold keeps 95% of the clean calibration cells. No network is trained; a minute or two on one CPU core. Data
 are sought in ../shared beside the checkout; four of the 23 families are pictures that come with scikit-image:
 pip install 'hemascope[bench]'. The last line printed is one line of JSON with every figure.
 """

@@ -109,7 +109,7 @@ def test_what_trust_measured_on_the_rows_is_told_in_words() -> None:
     for words in (
         "it answers 90.0% of these pictures, 0.50% of them wrongly",
         "hold it in 98.5% (97.0% to 99.5%), with 1.25 classes each",
-        "the surest 95 % are answered: 0.9876",
+        "the surest 95% are answered: 0.9876",
         "6.0% of these cells",
         "Weak: dark pictures, 80.0% of 40 (70.0% to 90.0%)",
     ):

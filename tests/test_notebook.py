@@ -32,7 +32,7 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytes
     told = [printed(cell) for cell in code]
     assert "exact copies of another row" in told[1]
     assert "report.html" in told[2]
-    assert "95 % interval" in told[3]
+    assert "95% interval" in told[3]
     assert told[4].count("severity") == 3
     assert "outlier" in told[-1]
     assert not list(tmp_path.iterdir()), "the notebook writes into a folder of its own"

@@ -228,7 +228,7 @@ def _scores(metrics: Mapping[str, Any]) -> Iterator[str]:
         if scores
     ]
     yield _table(["pictures", "n", *columns.values()], rows)
-    yield "In brackets: 95 % intervals over pictures, which say nothing about another laboratory."
+    yield "In brackets: 95% intervals over pictures, which say nothing about another laboratory."
     if refit := metrics.get("refit"):
         yield f"The refit, {refit['sentence']}."
     left_out = {name: (scores.get("left_out") or {}).get("count") for name, scores in named.items() if scores}
@@ -270,7 +270,7 @@ def _confidence(metrics: Mapping[str, Any]) -> Iterator[str]:
     plain += [str(check["text"]) for check in promises(_main_scores(metrics))]
     if "accuracy_at_95_percent_answered" in measured:
         answered = _number(measured["accuracy_at_95_percent_answered"])
-        plain.append(f"Accuracy where the surest 95 % are answered: {answered}")
+        plain.append(f"Accuracy where the surest 95% are answered: {answered}")
     if "strange" in measured:
         plain.append(
             f"Called unlike its training pictures: {measured['strange']:.1%} of these cells, by a threshold that keeps "

@@ -380,10 +380,10 @@ def score_run(
 
 def _figure(scores: Mapping[str, Any]) -> str:
     low, high = scores["accuracy_interval"]
-    return f"{scores['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}, {many(scores['n'], 'picture')})"
+    return f"{scores['accuracy']:.4f} (95% interval {low:.4f} to {high:.4f}, {many(scores['n'], 'picture')})"
 
 
 def _stress_figure(scores: Mapping[str, Any]) -> str:
     interval = scores["stress_score_interval"]
-    between = f" (95 % interval over cells and corruptions {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
+    between = f" (95% interval over cells and corruptions {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
     return f"{scores['stress_score']:.4f}{between}"

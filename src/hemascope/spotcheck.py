@@ -90,5 +90,5 @@ def in_words(found: SpotCheck) -> str:
     """The accuracy that a spot check proves, in a sentence."""
     return (
         f"spot check: {found.right:,} of {many(found.labelled, 'picture')} named rightly, so that of all "
-        f"{found.population or 0:,} between {found.low:.1%} and {found.high:.1%} are (exact 95 % interval)"
+        f"{found.population or 0:,} between {found.low:.1%} and {found.high:.1%} are (exact 95% interval)"
     )

@@ -18,7 +18,7 @@ def plain(level: int, side: int = 224) -> np.ndarray:
 def test_deposits_are_black_and_as_large_and_many_as_they_say() -> None:
     one = matter.stain_deposit(plain(200), ROWS, DRAW, most=1, size=24)
     black = 1 - one.mean(axis=(1, 2, 3)) / 200
-    # Deposits of the published package cover 62 % of their square on average.
+    # Deposits of the published package cover 62% of their square on average.
     assert black.mean() * 224 * 224 == pytest.approx(0.62 * 24 * 24, rel=0.08)
     assert one.min() == 0
     assert (one.max(axis=(1, 2, 3)) == 200).all()

@@ -263,7 +263,7 @@ def test_findings_and_a_spot_check_are_decided_by_keys(page: Page, tmp_path: Pat
         for label in labels[:4]:
             page.keyboard.press(str(cells.class_names.index(label) + 1))
         page.keyboard.press(str(1 + (cells.class_names.index(labels[4]) + 1) % 8))
-        page.get_by_text("4 of 5 (95 % interval 28.4 % to 99.5 %, exact)").wait_for()
+        page.get_by_text("4 of 5 (95% interval 28.4% to 99.5%, exact)").wait_for()
         page.get_by_text("Where you disagree").wait_for()
         assert len(table_of(spot.path)) == 5
         assert page.evaluate("document.documentElement.scrollWidth") <= 375

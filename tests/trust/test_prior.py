@@ -166,7 +166,7 @@ def test_a_job_that_goes_on_keeps_its_count(
         predict_to_table([pool], out, model=finished.folder, part_rows=8, prior=PRIOR)
     monkeypatch.undo()
     for other in (None, {"neutrophil": 1.0}):
-        with pytest.raises(InputError, match=r"this is not the job that was begun: its options were .*neutrophil 60 %"):
+        with pytest.raises(InputError, match=r"this is not the job that was begun: its options were .*neutrophil 60%"):
             predict_to_table([pool], out, model=finished.folder, part_rows=8, prior=other, resume=True)
     assert len(list(parts_folder(out).glob("part-*.parquet"))) == 2
     # The same count in other numbers is the same job.
@@ -182,9 +182,7 @@ def test_the_command_takes_a_file_or_pairs(finished: Run, pool: Path, tmp_path: 
     for given, out in ((PAIRS, "a.csv"), (str(tmp_path / "count.csv"), "b.csv")):
         said = runner.invoke(app, [*command, "--out", str(tmp_path / out), "--prior", given])
         assert said.exit_code == 0, said.output
-        assert (
-            "for this differential count: neutrophil 60 %, lymphocyte 30 %, monocyte 10 %; no basophil" in said.output
-        )
+        assert "for this differential count: neutrophil 60%, lymphocyte 30%, monocyte 10%; no basophil" in said.output
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
     new = ["--out", str(tmp_path / "c.csv"), "--explain", str(tmp_path / "sheets")]
     refused = runner.invoke(app, [*command, *new, "--prior", "blast=1"])
@@ -226,4 +224,4 @@ def test_precision_for_a_count_stands_in_the_metrics(finished: Run, drawn: Cells
 
 def test_a_count_in_words() -> None:
     names = ("basophil", "monocyte", "neutrophil")
-    assert prior_in_words(names, {"neutrophil": 2, "monocyte": 1}) == "neutrophil 66.7 %, monocyte 33.3 %; no basophil"
+    assert prior_in_words(names, {"neutrophil": 2, "monocyte": 1}) == "neutrophil 66.7%, monocyte 33.3%; no basophil"

@@ -13,7 +13,7 @@ NAMES = ("basophil", "monocyte", "platelet")
 
 
 def planted(seed: int = 0, rows: int = 1200, weak: bool = True) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-    """Slices of a model that errs at 2 %, and at 40 % on monocytes in the darkest quarter of monocytes."""
+    """Slices of a model that errs at 2%, and at 40% on monocytes in the darkest quarter of monocytes."""
     rng = np.random.default_rng(seed)
     labels, brightness, size = rng.integers(0, 3, rows), rng.normal(size=rows), rng.normal(size=rows)
     error = np.full(rows, 0.02)

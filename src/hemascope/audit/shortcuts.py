@@ -76,8 +76,8 @@ def find_shortcuts(
     told from the rest hardly shows in the balanced accuracy, so the candidates are ranked by the class that is told
     best: gain is 2 AUC - 1 for that class against the rest, 0 by chance and 1 when it is told without fail.
 
-    Returns a row for each candidate: candidate, class_name, auc with auc_low and auc_high (95 %; Hanley and McNeil, The
-    meaning and use of the area under a ROC curve, 1982), gain, balanced_accuracy with its 95 % interval
+    Returns a row for each candidate: candidate, class_name, auc with auc_low and auc_high (95%; Hanley and McNeil, The
+    meaning and use of the area under a ROC curve, 1982), gain, balanced_accuracy with its 95% interval
     balanced_accuracy_low and _high, chance, is_shortcut (gain surely above NOTEWORTHY), and finding, a sentence. The
     table is empty where fewer than two classes have enough labelled pictures. Raises InputError when rows disagree.
     """

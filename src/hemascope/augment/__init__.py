@@ -65,7 +65,7 @@ FAMILIES: Mapping[str, Family] = {
     "stain": Family(
         colour.stain, "the amount of each stain by a factor of 1/1.65 to 1.65, its colour vector by up to 0.22"
     ),
-    "white-balance": Family(colour.white_balance, "red and blue by up to 20 % against green"),
+    "white-balance": Family(colour.white_balance, "red and blue by up to 20% against green"),
     "grey": Family(colour.grey, "no colour is left; less: that share of grey in the sum"),
     "jitter": Family(
         colour.jitter, "brightness, contrast and saturation by 1/2 to 2, the gain of each channel by 1/1.3 to 1.3"
@@ -74,19 +74,19 @@ FAMILIES: Mapping[str, Family] = {
     "posterise": Family(colour.posterise, "up to four of eight bits are cut off"),
     "equalise": Family(colour.equalise, "up to the equalised picture alone; less: up to that share of it in the sum"),
     "sharpness": Family(quality.sharpness, "from smoothed over 3 x 3 pixels to four times as sharp"),
-    "gaussian-blur": Family(quality.gaussian_blur, "by up to 2.5 % of the side as the standard deviation"),
-    "motion-blur": Family(quality.motion_blur, "along up to 12 % of the side, in any direction"),
-    "defocus-blur": Family(quality.defocus_blur, "to a disc of up to 3.5 % of the side as the radius"),
+    "gaussian-blur": Family(quality.gaussian_blur, "by up to 2.5% of the side as the standard deviation"),
+    "motion-blur": Family(quality.motion_blur, "along up to 12% of the side, in any direction"),
+    "defocus-blur": Family(quality.defocus_blur, "to a disc of up to 3.5% of the side as the radius"),
     "gaussian-noise": Family(quality.gaussian_noise, "a standard deviation of up to 40 grey levels"),
     "shot-noise": Family(quality.shot_noise, "a standard deviation of up to 40 grey levels in white, less in the dark"),
     "speckle-noise": Family(quality.speckle_noise, "a standard deviation of up to 0.3 of each level"),
-    "impulse-noise": Family(quality.impulse_noise, "up to 8 % of the pixels are black or white"),
+    "impulse-noise": Family(quality.impulse_noise, "up to 8% of the pixels are black or white"),
     "jpeg": Family(quality.jpeg, "a quality from 95 down to 10"),
     "pixelate": Family(quality.pixelate, "pixels of up to four times the side"),
     "cutout": Family(cover.cutout, "a square of up to half the side"),
     "grid-mask": Family(cover.grid_mask, "a quarter of the picture is covered"),
-    "bubbles": Family(cover.bubbles, "up to four bubbles of up to 18 % of the side as the radius"),
-    "deposits": Family(cover.deposits, "up to eight grains of up to 7 % of the side as the radius"),
+    "bubbles": Family(cover.bubbles, "up to four bubbles of up to 18% of the side as the radius"),
+    "deposits": Family(cover.deposits, "up to eight grains of up to 7% of the side as the radius"),
     "mixup": Family(mixing.mixup, "up to half of another picture, and of its label"),
     "cutmix": Family(mixing.cutmix, "up to half the area from another picture, and that share of its label"),
 }

@@ -69,7 +69,7 @@ def train(
         bool, typer.Option("--allow-leaks", help="Go on without the pictures that stand on two sides.")
     ] = False,
     learning_curve: Annotated[
-        bool, typer.Option("--learning-curve", help="Train on 12, 25, 50, 100 % of rows.")
+        bool, typer.Option("--learning-curve", help="Train on 12, 25, 50, 100% of rows.")
     ] = False,
     search: Annotated[
         float | None, typer.Option("--search", metavar="MINUTES", help="Search the recipe's fields for so long.")

@@ -180,7 +180,7 @@ def _metrics(model: str | Path, base: Model, found: Fitted, trust: Trust, cells:
         f"Answering only from a confidence of {rule.threshold:.3f} on: {rule.mistakes:,} of {rule.answered:,} answers "
         f"wrong, {rule.answered:,} of {rule.rows:,} pictures answered; at most {rule.max_error:.0%} wrong was asked."
         if rule is not None
-        else "No threshold of confidence could be proved to leave at most 20 % of the answers wrong."
+        else "No threshold of confidence could be proved to leave at most 20% of the answers wrong."
     )
     return {
         "recipe": base.metadata.get("recipe", str(model)),

@@ -39,7 +39,7 @@ def learning_curve(
     say: Say = print,
     **engine: Any,
 ) -> pd.DataFrame:
-    """Train on 12, 25, 50 and 100 % of the training rows, and say whether more rows would help.
+    """Train on 12, 25, 50 and 100% of the training rows, and say whether more rows would help.
 
     The smaller shares are parts of the larger ones, stratified by class; validation rows stay the same. Writes a run
     folder for each share, learning_curve.csv and learning_curve.png. Returns the table: share, rows, validation

@@ -183,7 +183,7 @@ class Desk:
 class SpotCheck:
     """How often a person agrees. checked: pictures that were named. agreed: under the label that was to be checked.
 
-    low, high: the exact interval of the share at 95 %.
+    low, high: the exact interval of the share at 95%.
     """
 
     checked: int

@@ -60,7 +60,7 @@ def draw_cells(count: int = 1200, *, seed: int = 0, size: int = 96, dirty: bool 
 
     The classes are even (each once in every eight rows), and a row's picture depends on the seed and the row alone: a
     longer sample begins with a shorter one. dirty: some rows are not as they should be, in the way of collected data:
-    two pictures that are no cells stand under every label in 12 and 2 % of the rows, eight rows are exact copies and
+    two pictures that are no cells stand under every label in 12 and 2% of the rows, eight rows are exact copies and
     the classes are uneven; `planted` with the same count and seed tells which rows those are.
 
     Raises InputError for a count, seed or size that cannot be drawn.

@@ -19,7 +19,7 @@ export function bar(share) {
   return make("span", { class: "track", "aria-hidden": "true" }, fill);
 }
 
-export const percent = (share) => `${(100 * share).toFixed(share > 0.9995 || share < 0.0005 ? 0 : 1)} %`;
+export const percent = (share) => `${(100 * share).toFixed(share > 0.9995 || share < 0.0005 ? 0 : 1)}%`;
 export const many = (count, one, more = `${one}s`) => `${count} ${count === 1 ? one : more}`;
 export const byId = (id) => document.getElementById(id);
 export const capital = (word) => word.charAt(0).toUpperCase() + word.slice(1);

@@ -157,12 +157,12 @@ function drawSpot() {
     name("←", "Before", () => stepSpot(-1)),
     name("→", "Next", () => stepSpot(1)),
   );
-  const share = (value) => `${(100 * value).toFixed(1)} %`;
+  const share = (value) => `${(100 * value).toFixed(1)}%`;
   byId("spot-result").replaceChildren(
     ...(result.checked
       ? [
           make("b", {}, share(result.agreed / result.checked)),
-          ` agree: ${result.agreed} of ${result.checked} (95 % interval ${share(result.low)} to ${share(result.high)}, exact).`,
+          ` agree: ${result.agreed} of ${result.checked} (95% interval ${share(result.low)} to ${share(result.high)}, exact).`,
         ]
       : ["Name the first picture; what it is labelled is not shown before."]),
   );
