@@ -77,6 +77,17 @@ def test_it_travels_as_json() -> None:
     assert after == pytest.approx(before, abs=1e-3)
 
 
+def test_what_equals_a_bound_is_usual_after_the_bound_lost_digits() -> None:
+    labels, steps = np.zeros(200, np.int64), np.log(np.array([0.1, 0.1 + 1 / 6, 0.1 + 1 / 3]))
+    described = numbers(200, np.random.default_rng(3)) | {"noise": np.repeat(steps, [20, 160, 20])}
+    reference = fit_reference(
+        np.zeros((200, 4, 4, 3), np.uint8), labels, NAMES, held_out_answers=[0], numbers=described
+    )
+    again = Reference.from_json(json.loads(json.dumps(reference.as_json()))).measures["noise"]
+    assert not again.outside(described["noise"], labels).any()
+    assert again.outside(np.array([-2.31, -0.83]), labels[:2]).all()
+
+
 @pytest.mark.parametrize("part", ["class_names", "measures", "answers", "centres", "scales"])
 def test_what_is_damaged_is_refused(part: str) -> None:
     content = fitted()[0].as_json()

@@ -91,7 +91,7 @@ class Reliability(NamedTuple):
     """A reliability diagram, a row for each bin that holds pictures.
 
     low, high: ends of the bin, open below and closed above. rows: how many, int64 (bins,). confidence: the mean.
-    accuracy: with the ends of its 95 % Wilson interval, accuracy_low and accuracy_high. The others float64 (bins,).
+    accuracy: with the ends of its 95% Wilson interval, accuracy_low and accuracy_high. The others float64 (bins,).
     """
 
     low: Floats

@@ -61,7 +61,7 @@ class ConformalSets:
 
 
 class Coverage(NamedTuple):
-    """How often sets held the truth: rows, how many of them did, their share, and its 95 % Wilson interval."""
+    """How often sets held the truth: rows, how many of them did, their share, and its 95% Wilson interval."""
 
     rows: int
     covered: int

@@ -154,7 +154,7 @@ def _shift(measure: Measure, values: Floats, classes: NDArray[np.int64]) -> _Shi
     effect = float(away.mean())
     # So are the bounds of what is usual: what lies outside is then beta-binomial, exactly so for pictures of one class.
     learnt = 1 / known + 1
-    outside = (values < measure.low[classes]) | (values > measure.high[classes])
+    outside = measure.outside(values, classes)
     return _Shift(
         rows,
         float(values.mean()),

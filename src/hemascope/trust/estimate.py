@@ -35,7 +35,7 @@ class MeasuredBatch(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """What `AccuracyEstimate.estimate` gives: the accuracy of so many rows, and its 95 % interval.
+    """What `AccuracyEstimate.estimate` gives: the accuracy of so many rows, and its 95% interval.
 
     extrapolated: whether the batch is worse than any that was fitted on.
     """
@@ -113,7 +113,7 @@ def fit_estimate(batches: Sequence[MeasuredBatch]) -> AccuracyEstimate:
 
     batches: clean calibration rows, and the same under many degradations. The line is that of least squares, a batch
     weighing as much as it has rows. For the spread each batch is estimated from those that share no family with it,
-    and it is the least with which 95 % of them lie in their intervals: batches degraded in a way that was not fitted.
+    and it is the least with which 95% of them lie in their intervals: batches degraded in a way that was not fitted.
     Of what else was tried none is nearer over all batches (bench/trust_calibration.py): mean confidence alone, average
     thresholded confidence (Garg et al., Leveraging Unlabeled Data to Predict Out-of-Distribution Performance, 2022),
     difference of confidences (Guillory et al., Predicting with Confidence on Unseen Distributions, 2021), isotonic

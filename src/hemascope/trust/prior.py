@@ -136,9 +136,9 @@ def precision_by_class(
 
 
 def prior_in_words(class_names: Sequence[str], prior: Mapping[str, float], digits: int = 3) -> str:
-    """A differential count in words, the commonest class first: "neutrophil 60 %, lymphocyte 40 %; no monocyte"."""
+    """A differential count in words, the commonest class first: "neutrophil 60%, lymphocyte 40%; no monocyte"."""
     shares = prior_shares(class_names, prior)
     order = np.argsort(-shares, kind="stable")
-    named = ", ".join(f"{class_names[at]} {100 * shares[at]:.{digits}g} %" for at in order if shares[at])
+    named = ", ".join(f"{class_names[at]} {100 * shares[at]:.{digits}g}%" for at in order if shares[at])
     without = [name for name, share in zip(class_names, shares, strict=True) if not share]
     return named + (f"; no {', no '.join(without)}" if without else "")

@@ -38,6 +38,16 @@ class Measure:
     high: Floats
     count: Floats
 
+    def outside(self, values: Floats, classes: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether a number lies outside of what is usual in its class: float64 (n,), int (n,) -> bool (n,).
+
+        The bounds are kept in so few digits that a number which equals one may seem to lie beyond it; numbers that
+        take few values, as noise in whole grey levels does, equal them often.
+        """
+        low, high = self.low[classes], self.high[classes]
+        kept = 10.0 ** (1 - _DIGITS)
+        return np.asarray((values < low - kept * np.abs(low)) | (values > high + kept * np.abs(high)))
+
 
 @dataclass(frozen=True)
 class Reference:

@@ -69,7 +69,7 @@ def slices(
     the class, so that a large platelet is one that is large for a platelet; NaN is in no part. corruption: str (n,),
     what was done to each picture, where rows come with one. groups: (n,), equal for rows of one picture or patient;
     then slices of at least `least_rows` groups are looked at. Columns: slice (in words), class_name ("" for all), by
-    (what else decides it, "" for nothing), rows, right, accuracy, low and high (Wilson's 95 % interval), gap (how far
+    (what else decides it, "" for nothing), rows, right, accuracy, low and high (Wilson's 95% interval), gap (how far
     below the overall accuracy), p (one-sided, against the rows outside), q (corrected for the search), worse (bool),
     sentence. Slices of the same rows stand once, under the simplest name. Raises InputError when lengths disagree.
     """

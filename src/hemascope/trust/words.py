@@ -9,5 +9,5 @@ def plural(class_name: str) -> str:
 
 
 def percent(share: float) -> str:
-    """A share in [0, 1] in whole per cent, or with a digit where it is below 1 %: "38 %", "0.4 %"."""
-    return f"{100 * share:.1f} %" if 0 < share < 0.01 else f"{100 * share:.0f} %"
+    """A share in [0, 1] in whole per cent, or with a digit where it is below 1%: "38%", "0.4%"."""
+    return f"{100 * share:.1f}%" if 0 < share < 0.01 else f"{100 * share:.0f}%"
