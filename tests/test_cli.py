@@ -47,9 +47,11 @@ def test_the_main_job_from_a_sample_to_predictions(
     told = capsys.readouterr().out
     assert "went into this model" in told
     assert "stand under several labels" in told
+    assert "without them the accuracy is " in told
     assert Path("scores/metrics.json").is_file()
     page = Path("scores/report.html").read_text(encoding="utf-8")
     assert "run on cells" in page
+    assert "model run" in page
     assert "At your count" not in page
     assert 'id="training"' not in page
     assert command("predict", "cells.npz", "--model", "run") == 0

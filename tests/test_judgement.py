@@ -93,6 +93,6 @@ def test_cells_of_another_scale_are_told(finished: Run, fresh: Cells) -> None:
         cells = replace(fresh, images=at_scale(np.asarray(fresh.images[:]), field))
         answers = answers_of(model, cells)._replace(probabilities=np.eye(8, dtype=np.float32)[fresh.labels])
         judged = judge_unlabelled(model.trust, answers, cells)
-        assert any(sentence.startswith("scale?: ") for sentence in judged.sentences) == told
+        assert any("(scale?), of usual" in sentence for sentence in judged.sentences) == told
         assert ("scale?" in [line["name"] for line in judged.facts["drift"]]) == told
         json.dumps(judged.facts, allow_nan=False)

@@ -44,6 +44,8 @@ def test_a_run_knows_what_trained_it(finished: Run, dirty: Cells) -> None:
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         load_model(tmp_path / "none.onnx")
+    with pytest.raises(InputError, match=r"Smal: there is no such file; did you mean small\?"):
+        load_model("Smal")
     with pytest.raises(InputError, match="has no finished model"):
         load_model(tmp_path)
     (tmp_path / "bad.onnx").write_bytes(b"not onnx")

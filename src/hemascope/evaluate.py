@@ -129,10 +129,15 @@ def evaluate(
             )
     mistakes = confident_mistakes(probabilities[kept], cells.labels[kept], cells.ids[kept], cells.class_names)
     scores["confident_mistakes"] = [{**mistake, "row": int(kept[mistake["row"]])} for mistake in mistakes]
-    if doubtful := int(np.isin(verdict[kept], ("not_a_cell", "copy_other_label")).sum()):
+    unsure = np.isin(verdict[kept], ("not_a_cell", "copy_other_label"))
+    if doubtful := int(unsure.sum()):
+        sure = kept[~unsure]
+        stand, them = ("stands", "it") if doubtful == 1 else ("stand", "them")
+        without = f"{metrics.accuracy(probabilities[sure], cells.labels[sure]):.4f}" if len(sure) else "–"
         found.append(
-            f"{source}: {doubtful:,} of the pictures scored {'stands' if doubtful == 1 else 'stand'} under several "
-            "labels, so no answer can be right; hemascope audit names them, and --apply writes the file without them."
+            f"{source}: {doubtful:,} of the pictures scored {stand} under several labels, so no answer can be right; "
+            f"without {them} the accuracy is {without}. hemascope audit names {them}, and its --apply leaves "
+            f"{them} out."
         )
     by_intention = isinstance(model, Model) and model.one_answer
     if not by_intention and (warning := constant_class_warning(probabilities, cells.labels, cells.class_names)):
@@ -254,7 +259,7 @@ def confident_mistakes(
 def constant_class_warning(
     probabilities: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]], class_names: Sequence[str]
 ) -> str | None:
-    """A sentence when a model names over 90 % of 50 or more pictures alike, and their labels do not; else None.
+    """A sentence when a model names over 90% of 50 or more pictures alike, and their labels do not; else None.
 
     probabilities: (n, classes). labels: (n,) int.
     """

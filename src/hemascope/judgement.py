@@ -160,7 +160,7 @@ def _scale(trust: Trust, answers: Answers, cells: Cells) -> list[dict[str, Any]]
     if share < SMALLEST_FAR or p > CHANCE:
         return []
     told = (
-        f"{SCALE}: {share:.0%} of the cells are much larger or smaller than training cells of their class, of usual "
+        f"{share:.0%} of the cells are much larger or smaller than training cells of their class ({SCALE}), of usual "
         f"pictures {USUALLY_FAR:.0%}; look at how they were cut"
     )
     return [{"name": SCALE, "value": share, "expected": USUALLY_FAR, "effect": None, "p": p, "sentence": told}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Callable, Mapping
 from copy import copy
@@ -199,6 +200,9 @@ def load_model(path: str | Path | Model, threads: int = 0) -> Model:
     file, path = model_file(path), model_folder(path)
     if not file.is_file():
         found = "the run has no finished model" if path.is_dir() else "there is no such file"
+        near = difflib.get_close_matches(str(path).casefold(), shipped_models(), n=1)
+        if near:
+            raise InputError(f"{path}: {found}; did you mean {near[0]}? It comes with hemascope.")
         shipped = " or ".join(shipped_models())
         raise InputError(
             f"{path}: {found}; give the folder of a finished run, a model.onnx, or {shipped}, which comes with it."

@@ -63,6 +63,7 @@ def test_an_answer_that_no_patch_touches_stays() -> None:
     found = occlusion(Stubborn(), picture(2), limit=4)
     assert found.changed_to is None
     assert found.sentence.startswith("The answer stays always when glass covers")
+    assert "No patch alone costs it 1 point of confidence." in found.sentence
     assert np.abs(found.fall).max() < 1e-6
 
 

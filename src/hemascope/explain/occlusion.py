@@ -23,6 +23,8 @@ PATCH, STEP = 1 / 6, 1 / 12
 """The side of a patch, and how far the next one lies, as shares of the picture's."""
 LIMIT = 10
 """Patches that are laid at most to change the answer; so many cover a quarter of a picture."""
+NOTICED = 0.01
+"""What a patch must cost the answer's probability for a map of it to show anything."""
 
 
 class NamedAnswers(Protocol):
@@ -93,7 +95,8 @@ def occlusion(model: NamedAnswers, image: Images, limit: int = LIMIT) -> Occlusi
     names = model.class_names
     changed_to = None if last.argmax() == answer else names[int(last.argmax())]
     without_cell = names[int(told(cell[None])[0].argmax())] if cell.any() else None
-    sentence = _sentence(names[answer], changed_to, without_cell, covered, cell, len(chosen))
+    costliest = float((bare[answer] - singly[:, answer]).max())
+    sentence = _sentence(names[answer], changed_to, without_cell, covered, cell, len(chosen), costliest)
     return Occlusion(
         fall=np.asarray(fall, np.float32),
         covered=covered,
@@ -152,6 +155,7 @@ def _sentence(
     covered: NDArray[np.bool_],
     cell: NDArray[np.bool_],
     count: int,
+    costliest: float,
 ) -> str:
     share = f"{covered.mean():.0%} of the picture"
     if cell.any():
@@ -159,4 +163,6 @@ def _sentence(
     patches = many(count, "patch", "patches")
     turn = f"stays {answer}" if changed_to is None else f"changes from {answer} to {changed_to}"
     told = f"The answer {turn} when glass covers {share} ({patches})."
+    if costliest < NOTICED:
+        told += f" No patch alone costs it {100 * NOTICED:.0f} point of confidence."
     return told if without_cell is None else f"{told} Without the cell, it is {without_cell}."

@@ -73,7 +73,7 @@ def training_curves(
                 as_percent(axes.yaxis)
         best = ""
         if "validation_accuracy" in table and table["validation_accuracy"].notna().any():
-            best = f"; best validation accuracy {table['validation_accuracy'].max():.4f}"
+            best = f"; highest validation accuracy of any {table['validation_accuracy'].max():.4f}"
         description.append(f"Loss and accuracy over {many(len(table), 'epoch')}{best}.")
     return path
 
