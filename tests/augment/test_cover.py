@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hemascope.augment import augment
+from hemascope.augment import augment, cover
 from hemascope.recipe import Augmentation, AugmentationName
 
 ROWS = np.arange(100, dtype=np.int64)
@@ -47,6 +47,18 @@ def test_a_cutout_is_one_square_of_at_most_half_the_side_in_the_mean_colour() ->
 def test_a_grid_covers_a_quarter_at_magnitude_one() -> None:
     assert covered("grid-mask", 1.0).mean() == pytest.approx(0.25, abs=0.03)
     assert covered("grid-mask", 0.5).mean() == pytest.approx(0.0625, abs=0.02)
+
+
+@pytest.mark.parametrize("name", ["bubbles", "deposits"])
+@pytest.mark.parametrize("magnitude", [0.3, 1.0])
+def test_no_piece_reaches_beyond_its_window(
+    name: AugmentationName, magnitude: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = [Augmentation(name=name, magnitude=magnitude)]
+    found = augment(RAMP, ROWS, steps, seed=0, epoch=0)
+    pieces = cover._pieces
+    monkeypatch.setattr(cover, "_pieces", lambda at, top, left, reach, shape: pieces(at, top, left, reach + 40, shape))
+    assert np.array_equal(augment(RAMP, ROWS, steps, seed=0, epoch=0), found)
 
 
 def test_deposits_are_darker_than_what_they_lie_on_and_bubbles_see_through() -> None:

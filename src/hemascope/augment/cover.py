@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,54 +36,88 @@ def grid_mask(rows: Indices, draw: Draw, magnitude: float, shape: Shape) -> Plan
 def bubbles(rows: Indices, draw: Draw, magnitude: float, shape: Shape) -> Plan:
     """Bubbles of air in the mounting medium: a dark rim, a paler inside and a bright spot."""
     values = draw.uniform(rows, "bubbles", 1 + 4 * MOST_BUBBLES)
-    count = np.ceil(values[:, 0] * magnitude * MOST_BUBBLES)
-    rim, inside, spot = (np.zeros((len(rows), *shape)) for _ in range(3))
-    x, y = _pixels(shape)
-    for number in range(int(count.max(initial=0))):
-        top, left, size, light = values[:, 1 + 4 * number : 5 + 4 * number].T[:, :, None, None]
-        shown = (count > number)[:, None, None]
-        radius = (0.05 + 0.13 * size * magnitude) * min(shape)
-        away = np.hypot(x - left * shape[1], y - top * shape[0])
-        angle = light * 2 * np.pi
-        off = np.hypot(
-            x - left * shape[1] - 0.5 * radius * np.cos(angle), y - top * shape[0] - 0.5 * radius * np.sin(angle)
-        )
-        width = 0.18 * radius + 0.5
-        rim = np.maximum(rim, shown * np.clip(1 - np.abs(away - radius) / width, 0, 1))
-        inside = np.maximum(inside, shown * np.clip(radius - away + 0.5, 0, 1))
-        spot = np.maximum(spot, shown * np.clip(1 - off / (0.4 * radius), 0, 1))
+    at, number = np.nonzero(np.arange(MOST_BUBBLES) < magnitude * MOST_BUBBLES * values[:, :1])
+    top, left, size, light = values[:, 1:].reshape(-1, MOST_BUBBLES, 4)[at, number].T[:, :, None, None]
+    largest = (0.05 + 0.13 * magnitude) * min(shape)
+    pieces = _pieces(at, top, left, 1.18 * largest + 0.5, shape)
+    radius = (0.05 + 0.13 * size * magnitude) * min(shape)
+    away = np.hypot(pieces.right, pieces.down)
+    angle = light * 2 * np.pi
+    off = np.hypot(pieces.right - 0.5 * radius * np.cos(angle), pieces.down - 0.5 * radius * np.sin(angle))
+    rim = np.clip(1 - np.abs(away - radius) / (0.18 * radius + 0.5), 0, 1)
+    inside = np.clip(radius - away + 0.5, 0, 1)
+    spot = np.clip(1 - off / (0.4 * radius), 0, 1)
+    everywhere = np.arange(len(rows))
     return [
-        _paint(0.3 * inside, np.array([235.0, 230.0, 235.0])),
-        _paint((0.35 + 0.35 * magnitude) * rim, np.array([70.0, 60.0, 80.0])),
-        _paint(0.8 * spot, np.array([250.0, 250.0, 250.0])),
+        Paint(everywhere, _laid(pieces, cover, len(rows), shape), np.broadcast_to(np.array(colour), (len(rows), 3)))
+        for cover, colour in (
+            (0.3 * inside, (235.0, 230.0, 235.0)),
+            ((0.35 + 0.35 * magnitude) * rim, (70.0, 60.0, 80.0)),
+            (0.8 * spot, (250.0, 250.0, 250.0)),
+        )
     ]
 
 
 def deposits(rows: Indices, draw: Draw, magnitude: float, shape: Shape) -> Plan:
     """Precipitate of stain: small dark grains of uneven outline, anywhere on the slide."""
     values = draw.uniform(rows, "deposits", 3 + 5 * MOST_DEPOSITS)
-    count = np.ceil(values[:, 0] * magnitude * MOST_DEPOSITS)
-    cover = np.zeros((len(rows), *shape))
-    x, y = _pixels(shape)
-    for number in range(int(count.max(initial=0))):
-        top, left, size, phase, waves = values[:, 3 + 5 * number : 8 + 5 * number].T[:, :, None, None]
-        right, down = x - left * shape[1], y - top * shape[0]
-        uneven = 1 + 0.25 * np.sin((2 + np.floor(waves * 3)) * np.arctan2(down, right) + 2 * np.pi * phase)
-        radius = (0.008 + 0.045 * size**2 * magnitude) * min(shape) * uneven
-        grain = np.clip(radius - np.hypot(right, down) + 0.5, 0, 1)
-        cover = np.maximum(cover, (count > number)[:, None, None] * grain)
+    at, number = np.nonzero(np.arange(MOST_DEPOSITS) < magnitude * MOST_DEPOSITS * values[:, :1])
+    grains = values[:, 3:].reshape(-1, MOST_DEPOSITS, 5)
+    top, left, size, phase, waves = grains[at, number].T[:, :, None, None]
+    pieces = _pieces(at, top, left, 1.25 * (0.008 + 0.045 * magnitude) * min(shape) + 0.5, shape)
+    around = np.arctan2(pieces.down, pieces.right)
+    uneven = 1 + 0.25 * np.sin((2 + np.floor(waves * 3)) * around + 2 * np.pi * phase)
+    radius = (0.008 + 0.045 * size**2 * magnitude) * min(shape) * uneven
+    grain = np.clip(radius - np.hypot(pieces.right, pieces.down) + 0.5, 0, 1)
     colours = np.array([60.0, 25.0, 85.0]) + values[:, 1:2] * np.array([45.0, 25.0, 40.0])
-    return [Paint(np.arange(len(rows)), _as_cover(0.9 * cover), colours)]
+    return [Paint(np.arange(len(rows)), _laid(pieces, 0.9 * grain, len(rows), shape), colours)]
+
+
+class _Pieces(NamedTuple):
+    """Small things, each in a square window around its middle, as most of a picture is left free.
+
+    at: int (k,), the picture of each. top, left: int (k,), the first pixel of its window, which may lie outside.
+    right: (k, 1, side), and down: (k, side, 1), how far the middles of the pixels lie from its own.
+    """
+
+    at: Indices
+    top: Indices
+    left: Indices
+    right: Floats
+    down: Floats
+
+
+def _pieces(at: Indices, top: Floats, left: Floats, reach: float, shape: Shape) -> _Pieces:
+    """top, left: (k, 1, 1), shares of the sides. reach: the pixels from a middle beyond which nothing is seen."""
+    far = int(np.ceil(reach))
+    first_row, down = _window(top[:, 0, 0] * shape[0], far)
+    first_column, right = _window(left[:, 0, 0] * shape[1], far)
+    return _Pieces(at, first_row, first_column, right[:, None, :], down[:, :, None])
+
+
+def _window(middles: Floats, far: int) -> tuple[Indices, Floats]:
+    """The first of 2 far + 1 pixels around each middle (k,), and how far from it their middles lie, (k, 2 far + 1)."""
+    first = np.floor(middles).astype(np.int64) - far
+    return first, first[:, None] + (np.arange(2 * far + 1) + 0.5) - middles[:, None]
+
+
+def _laid(pieces: _Pieces, covers: Floats, pictures: int, shape: Shape) -> NDArray[np.uint8]:
+    """Pieces (k, side, side) of covers in [0, 1] on empty pictures, the thicker over the thinner: uint8 (n, h, w)."""
+    found = np.zeros((pictures, *shape), np.uint8)
+    side, (height, width) = covers.shape[1], shape
+    places = zip(pieces.at.tolist(), pieces.top.tolist(), pieces.left.tolist(), _as_cover(covers), strict=True)
+    for at, top, left, cover in places:
+        rows, columns = slice(max(top, 0), min(top + side, height)), slice(max(left, 0), min(left + side, width))
+        there = found[at, rows, columns]
+        seen = cover[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+        np.maximum(there, seen, out=there)
+    return found
 
 
 def _pixels(shape: Shape) -> tuple[Floats, Floats]:
     """The middles of the pixels, right (1, 1, w) and down (1, h, 1)."""
     right, down = (np.arange(side, dtype=np.float64) + 0.5 for side in (shape[1], shape[0]))
     return right[None, None, :], down[None, :, None]
-
-
-def _paint(cover: Floats, colour: Floats) -> Paint:
-    return Paint(np.arange(len(cover)), _as_cover(cover), np.broadcast_to(colour, (len(cover), 3)))
 
 
 def _as_cover(cover: Floats) -> NDArray[np.uint8]:
