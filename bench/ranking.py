@@ -1,11 +1,11 @@
 """Does the local number rank models as unseen corruption does? Trains the models below and compares.
 
-Each is trained on the same 4,000 cells of the challenge file and scored: clean accuracy, stress score and the mean over
-MedMNIST-C's families on validation rows; on test rows, accuracy under the held-out corruptions, which no training and
-no stress score knows, as chains of three (`hidden-unseen`) and one by one. Then rank correlations, over all models and
-among those within three points of each other. Data are sought in ../shared beside the checkout. Takes about an hour on
-two cores; what is finished stands in runs/ranking and is not done again. The last line printed is one line of JSON with
-every figure.
+Each is trained on the same 4,000 cells of the challenge file, by each of two seeds, and scored: clean accuracy, stress
+score and the mean over MedMNIST-C's families on validation rows; on test rows, accuracy under the held-out
+corruptions, which no training and no stress score knows, as chains of three (`hidden-unseen`) and one by one. Rank
+correlations follow, over all models and among those within three points of each other, of the models of each seed and
+of the means over seeds. Data are sought in ../shared beside the checkout. Takes an hour or two on two cores; what is
+finished stands in runs/ranking and is not done again. The last line printed is one line of JSON with every figure.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from hemascope.stress import seed_for, stress_score
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "runs" / "ranking"
 CELLS = 4000
+SEEDS = (0, 1)
 CLOSE = 0.03
 JOBS = 2
 DRAWS = 3
@@ -98,20 +99,25 @@ def recipe_of(name: str) -> Recipe:
     )
 
 
-def train_and_score(name: str) -> dict[str, Any]:
-    """One model of the roster: trained, exported, scored; its figures, which are also left beside it."""
-    folder = FOLDER / name.lower().replace(", ", "-").replace(" ", "-")
+def train_and_score(part: str) -> dict[str, Any]:
+    """One model of the roster by one seed, "0 poses": trained, exported, scored; its figures are left beside it, too.
+
+    The seed is that of weights, order and augmentation; the cells and their split are the same for all.
+    """
+    seed, name = part.split(" ", 1)
+    folder = FOLDER / part.lower().replace(", ", "-").replace(" ", "-")
     done = folder / "figures.json"
     if done.is_file():
         return dict(json.loads(done.read_text(encoding="utf-8")))
     prepared = prepared_cells(FOLDER / "data", CELLS)
     run = open_run(folder, resume=True)
-    fit(prepared, recipe_of(name), run, training_options(0, "cpu", "float32", None))
+    fit(prepared, recipe_of(name), run, training_options(int(seed), "cpu", "float32", None))
     model = load_model(run.folder)
     validation, test = (prepared.cells.in_split(part) for part in ("validation", "test"))
     chosen_by, unseen = seed_for("validation"), seed_for("test")
     figures = {
         "model": name,
+        "seed": int(seed),
         "clean_validation": accuracy(model, validation, validation.images[:]),
         "stress_validation": stress_score(model, validation, chosen_by)["stress_score"],
         "medmnist_c_validation": singly(model, validation, MEDMNIST_C, chosen_by),
@@ -140,6 +146,7 @@ def singly(model: Any, cells: Cells, families: Sequence[str], seed: int) -> floa
 
 PREDICTORS = ("stress_validation", "medmnist_c_validation", "clean_validation")
 TARGETS = ("chains_test", "singly_test")
+COLUMNS = (*PREDICTORS, "clean_test", *TARGETS)
 
 
 def correlations(rounds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -163,6 +170,14 @@ def correlations(rounds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def mean_over_seeds(rounds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The mean of each figure of a model of the roster."""
+    return [
+        {"model": name} | {key: float(np.mean([one[key] for one in rounds if one["model"] == name])) for key in COLUMNS}
+        for name in ROSTER
+    ]
+
+
 def within_three_points(values: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
     """The largest set of values no wider than CLOSE, the highest of equally large ones: bool (n,)."""
     sets = [(values <= top) & (values >= top - CLOSE) for top in np.sort(values)[::-1]]
@@ -179,30 +194,31 @@ def main() -> int:
     FOLDER.mkdir(parents=True, exist_ok=True)
     make_challenge(FOLDER / "data")
 
-    def work(name: str) -> dict[str, Any]:
-        run_alone(__file__, name, FOLDER)
-        figures = train_and_score(name)
+    def work(part: str) -> dict[str, Any]:
+        run_alone(__file__, part, FOLDER)
+        figures = train_and_score(part)
         print(
-            f"{name}: clean {figures['clean_validation']:.4f}, stress score {figures['stress_validation']:.4f}; on "
+            f"{part}: clean {figures['clean_validation']:.4f}, stress score {figures['stress_validation']:.4f}; on "
             f"test rows clean {figures['clean_test']:.4f}, unseen chains {figures['chains_test']:.4f}, "
             f"singly {figures['singly_test']:.4f}",
             flush=True,
         )
         return figures
 
-    print(f"{len(ROSTER)} models, {JOBS} at a time, on {CELLS:,} cells each")
+    print(f"{len(ROSTER)} models by {len(SEEDS)} seeds, {JOBS} at a time, on {CELLS:,} cells each")
     with ThreadPoolExecutor(JOBS) as pool:
-        rounds = list(pool.map(work, ROSTER))
-    rounds.sort(key=lambda one: -one["stress_validation"])
-    columns = [*PREDICTORS, "clean_test", *TARGETS]
-    print("| model | " + " | ".join(columns) + " |")
-    print("|---|" + "---:|" * len(columns))
-    for one in rounds:
-        print(f"| {one['model']} | " + " | ".join(f"{one[column]:.4f}" for column in columns) + " |")
-    found = correlations(rounds)
-    for row in found:
-        told = ", ".join(f"{key} {row[key]}" for key in PREDICTORS)
-        print(f"Spearman with {row['target']}, {row['group']} ({row['models']} models): {told}")
+        rounds = list(pool.map(work, [f"{seed} {name}" for seed in SEEDS for name in ROSTER]))
+    means = mean_over_seeds(rounds)
+    print("| model | " + " | ".join(COLUMNS) + " |")
+    print("|---|" + "---:|" * len(COLUMNS))
+    for one in sorted(means, key=lambda one: -one["stress_validation"]):
+        print(f"| {one['model']} | " + " | ".join(f"{one[column]:.4f}" for column in COLUMNS) + " |")
+    found = {f"seed {seed}": correlations([one for one in rounds if one["seed"] == seed]) for seed in SEEDS}
+    found["means over seeds"] = correlations(means)
+    for which, rows in found.items():
+        for row in rows:
+            told = ", ".join(f"{key} {row[key]}" for key in PREDICTORS)
+            print(f"{which}: Spearman with {row['target']}, {row['group']} ({row['models']} models): {told}")
     print(json.dumps({"correlations": found, "models": rounds}))
     return 0
 
