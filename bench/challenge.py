@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hemascope.data import Cells, load
 from hemascope.draws import permutation
-from hemascope.pipeline import Prepared, prepare
+from hemascope.prepare import Prepared, prepare
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 """Where the real cells are sought: beside the checkout."""

@@ -19,7 +19,8 @@ from typing import Any
 
 from hemascope.data import load
 from hemascope.files import write_json
-from hemascope.pipeline import fit, prepare, training_options
+from hemascope.pipeline import fit, training_options
+from hemascope.prepare import prepare
 from hemascope.recipe import Recipe, recipe_from
 from hemascope.run import open_run
 from hemascope.stress import seed_for, stress

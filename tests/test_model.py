@@ -13,7 +13,8 @@ from hemascope.data import Cells
 from hemascope.ensemble import load_network
 from hemascope.errors import InputError
 from hemascope.model import Body, Constant, NeighbourVote, build_model, fitted
-from hemascope.pipeline import fit, prepare, training_options
+from hemascope.pipeline import fit, training_options
+from hemascope.prepare import prepare
 from hemascope.recipe import Recipe, load_recipe
 from hemascope.resize import central_square, resize
 from hemascope.run import open_run

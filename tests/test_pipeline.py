@@ -12,16 +12,14 @@ import torch
 import yaml
 from PIL import Image
 
-from hemascope.augment import FAMILIES
 from hemascope.data import SPLITS, Cells, concatenate
-from hemascope.drawing import preview
 from hemascope.ensemble import load_network
 from hemascope.errors import InputError
-from hemascope.pipeline import prepare, train
+from hemascope.pipeline import train
 from hemascope.recipe import Recipe
 from hemascope.run import Run
 from hemascope.stress import seed_for
-from hemascope.synthetic import draw_cells, planted
+from hemascope.synthetic import planted
 
 Tiny = Callable[..., Recipe]
 
@@ -148,38 +146,6 @@ def test_bad_data_are_refused_before_anything_is_written(drawn: Cells, tiny: Tin
     assert not (tmp_path / "run").exists()
 
 
-def test_classes_that_do_not_occur_are_no_answers(drawn: Cells) -> None:
-    some = drawn.take(drawn.labels < 3)
-    prepared = prepare(some, seed=0, say=quiet)
-    assert prepared.cells.class_names == drawn.class_names[:3]
-
-
-def test_the_preview_shows_pictures_and_their_variants(dirty: Cells, tiny: Tiny, tmp_path: Path) -> None:
-    prepared = prepare(dirty, seed=0, say=quiet)
-    path = preview(prepared, tiny(augmentation=[{"name": "stain"}]), tmp_path / "preview.png")
-    plain = preview(prepared, tiny(augmentation=[]), tmp_path / "plain.png")
-    with Image.open(path) as image, Image.open(plain) as other:
-        assert image.size == other.size
-        assert np.abs(np.asarray(image).astype(int) - np.asarray(other)).mean() > 0.5
-
-
-def test_the_preview_shows_each_family_by_itself_and_then_all(dirty: Cells, tiny: Tiny, tmp_path: Path) -> None:
-    prepared = prepare(dirty, seed=0, say=quiet)
-    for count in (2, 5, 14):
-        families = [{"name": name, "probability": 0.1} for name in FAMILIES][-count:]
-        path = preview(prepared, tiny(augmentation=families), tmp_path / f"{count}.png")
-        with Image.open(path) as image:
-            assert all(str(family["name"]) in image.info["Description"] for family in families)
-            assert image.info["Description"].endswith("together.")
-
-
-def test_notes_of_reading_are_said_once(dirty: Cells) -> None:
-    said: list[str] = []
-    prepare(replace(dirty, notes=("resized from 50 to 32 pixels",)), seed=0, say=said.append)
-    assert said.count("resized from 50 to 32 pixels") == 1
-    assert any("removed" in sentence and "stay" in sentence for sentence in said)
-
-
 def test_leaks_stop_the_job_unless_told_to_go_on(dirty: Cells, drawn: Cells, tiny: Tiny, tmp_path: Path) -> None:
     further = replace(dirty.take(np.array([1, 9, 17, 25, 33, 41])), source="further.npz")
     constant = tiny(backbone="none", stages=[])
@@ -196,23 +162,3 @@ def test_leaks_stop_the_job_unless_told_to_go_on(dirty: Cells, drawn: Cells, tin
     split = pd.read_csv(run.split)
     assert not split["pixel_hash"].duplicated().any()
     assert (split["split"] == "test").sum() == 5
-
-
-def test_near_copies_stay_on_one_side() -> None:
-    cells = draw_cells(200, seed=9)
-    turned = np.rot90(np.asarray(cells.images[:40]), 1, (1, 2))
-    both = Cells(
-        np.concatenate([np.asarray(cells.images), turned]),
-        np.concatenate([cells.labels, cells.labels[:40]]),
-        cells.class_names,
-        np.arange(240).astype(str),
-        source="turned.npz",
-    )
-    said: list[str] = []
-    prepared = prepare(both, seed=0, say=said.append)
-    assert "leaks: no picture stands on two sides; 40 pairs of near copies stay on one side each" in said
-    assert prepared.cells.split is not None
-    assert np.array_equal(prepared.cells.split[:40], prepared.cells.split[200:])
-    own = replace(both, split=np.array(["train"] * 200 + ["test"] * 40))
-    prepare(own, seed=0, say=said.append)
-    assert any("40 pairs of near copies, 40 of them across its splits" in sentence for sentence in said)

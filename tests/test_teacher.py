@@ -14,7 +14,8 @@ from hemascope.batches import Batch
 from hemascope.data import Cells
 from hemascope.ensemble import load_network
 from hemascope.errors import InputError
-from hemascope.pipeline import Prepared, fit, prepare, training_options
+from hemascope.pipeline import fit, training_options
+from hemascope.prepare import Prepared, prepare
 from hemascope.recipe import Recipe
 from hemascope.run import Run, open_run
 from hemascope.teacher import Teacher, check_teacher

@@ -27,10 +27,9 @@ from hemascope.data.cells import Pictures
 from hemascope.errors import InputError
 from hemascope.features import CURRENT, Floats, feature_set
 from hemascope.metrics import balanced_accuracy
-from hemascope.progress import Progress
+from hemascope.progress import Progress, Say
 from hemascope.recipe import Recipe
 
-Say = Callable[[str], None]
 Doubles = NDArray[np.float64]
 Seen = NDArray[np.floating[Any]]
 Settings = Mapping[str, float]

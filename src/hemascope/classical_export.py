@@ -22,11 +22,12 @@ from skl2onnx.operator_converters.random_forest import convert_sklearn_random_fo
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from hemascope.assembly import assemble
-from hemascope.classical import KINDS, LEAST, LIMIT, STEEPNESS, ClassicalModel, Say, comparisons, fit_classical
+from hemascope.classical import KINDS, LEAST, LIMIT, STEEPNESS, ClassicalModel, comparisons, fit_classical
 from hemascope.data import Cells
 from hemascope.errors import InputError
 from hemascope.features import SIDE, Floats, feature_set
 from hemascope.files import write_json
+from hemascope.progress import Say
 from hemascope.recipe import Recipe
 from hemascope.run import Run
 from hemascope.runtime import PURPOSE

@@ -19,7 +19,7 @@ from hemascope.runtime import Model
 if TYPE_CHECKING:
     import pandas as pd
 
-    from hemascope.pipeline import Prepared
+    from hemascope.prepare import Prepared
 
 PREVIEW_ROWS, PREVIEW_VARIANTS = 8, 6
 MOST_EXPLAINED = 8

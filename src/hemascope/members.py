@@ -9,9 +9,10 @@ from pathlib import Path
 from hemascope.data import Cells
 from hemascope.ensemble import Ensemble, check_same_rows, load_network
 from hemascope.model import Weights
+from hemascope.progress import Say
 from hemascope.recipe import Recipe
 from hemascope.run import Run
-from hemascope.train import Options, Say, Trained, train_network
+from hemascope.train import Options, Trained, train_network
 
 
 def train_members(cells: Cells, recipe: Recipe, run: Run, options: Options, say: Say = print) -> Trained:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+Say = Callable[[str], None]
+"""What takes a sentence that is meant for the user."""
 SECONDS_BETWEEN_LINES = 20.0
 
 

@@ -30,7 +30,7 @@ from hemascope.files import replacing
 from hemascope.loss import balanced_weights
 from hemascope.model import CellClassifier, Constant, NeighbourVote, Network, Weights, build_model
 from hemascope.optimization import Optimizer, build_optimizer, rate_share
-from hemascope.progress import Progress, clock
+from hemascope.progress import Progress, Say, clock
 from hemascope.recipe import Recipe, Stage
 from hemascope.runtime import ONE_ANSWER
 from hemascope.scalars import Scalars
@@ -40,7 +40,6 @@ from hemascope.validation import Validation
 
 EMBEDDED_AT_ONCE = 256
 
-Say = Callable[[str], None]
 OnEpoch = Callable[[Mapping[str, Any]], None]
 
 

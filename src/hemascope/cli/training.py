@@ -143,10 +143,10 @@ def train(
     further = None if test is None else load_cells(test, class_map, None, crop)
     if preview:
         from hemascope.drawing import preview as draw_preview
+        from hemascope.prepare import prepare
 
-        path = draw_preview(
-            pipeline.prepare(cells, seed=first, allow_leaks=True), recipes[0], out / "preview.png", seed=numbers[0]
-        )
+        prepared = prepare(cells, seed=first, allow_leaks=True)
+        path = draw_preview(prepared, recipes[0], out / "preview.png", seed=numbers[0])
         print(f"preview: {path}")
     elif search is not None:
         from hemascope.search import search_recipe

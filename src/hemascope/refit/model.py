@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from hemascope.errors import InputError
 from hemascope.evaluate import check_labels, score
 from hemascope.files import new_folder, replacing, write_json, write_text
 from hemascope.models import folder_of
+from hemascope.progress import Say
 from hemascope.refit.head import LEAST, Fitted, Head, fit
 from hemascope.run import Run, command_line, versions, write_environment, write_table
 from hemascope.run import fingerprint as data_fingerprint
@@ -28,8 +28,6 @@ from hemascope.trust.fitted import Trust
 from hemascope.trust.outliers import OutlierThreshold
 from hemascope.version import __version__
 from hemascope.wording import many
-
-Say = Callable[[str], None]
 
 FEWEST = 10
 FEWEST_OF_NEW = 5

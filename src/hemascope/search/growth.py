@@ -12,7 +12,9 @@ from hemascope import figures
 from hemascope.data import Cells, load
 from hemascope.draws import permutation
 from hemascope.files import new_folder
-from hemascope.pipeline import Prepared, Say, fit, prepare, require_training, score_run, training_options
+from hemascope.pipeline import fit, require_training, score_run, training_options
+from hemascope.prepare import Prepared, prepare
+from hemascope.progress import Say
 from hemascope.recipe import Recipe
 from hemascope.run import open_run, write_table
 

@@ -22,8 +22,9 @@ from hemascope import draws
 from hemascope.data import Cells, load
 from hemascope.errors import InputError
 from hemascope.files import new_folder, write_text
-from hemascope.pipeline import Prepared, Say, fit, prepare, require_training, training_options
-from hemascope.progress import clock
+from hemascope.pipeline import fit, require_training, training_options
+from hemascope.prepare import Prepared, prepare
+from hemascope.progress import Say, clock
 from hemascope.recipe import Recipe, recipe_from
 from hemascope.run import Run, command_line, config_of, write_config, write_table
 from hemascope.runtime import load_model
