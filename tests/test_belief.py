@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hemascope.belief import constant_answer, reasons_to_believe, without_labels
+from hemascope.belief import constant_answer, promises, reasons_to_believe, without_labels
 from hemascope.runtime import ONE_ANSWER
 
 
@@ -148,12 +148,29 @@ def test_pictures_that_were_changed_are_told_first() -> None:
 
 
 def test_pictures_unlike_those_of_training_ask_for_care() -> None:
-    trust = {"drift": [{"sentence": "darker background, 3.1 s.d."}], "strange": 0.4, "usual_kept": 0.95}
+    trust = {"drift": [{"sentence": "darker background, 3.1 s.d."}], "strange": 0.4, "usual_kept": 0.95, "rows": 100}
     found = titles({"test": scores(trust=trust)})
     assert found["These pictures differ from those of training"] == "care"
     assert found["Many are unlike any training picture"] == "care"
-    usual = titles({"test": scores(trust={"drift": [], "strange": 0.05, "usual_kept": 0.95})})
-    assert not {"These pictures differ from those of training", "Many are unlike any training picture"} & set(usual)
+    # 7 of 104 may be chance where 5 of 100 are usual.
+    for strange, rows in ((0.05, 1000), (7 / 104, 104)):
+        usual = titles({"test": scores(trust={"drift": [], "strange": strange, "usual_kept": 0.95, "rows": rows})})
+        assert not {"These pictures differ from those of training", "Many are unlike any training picture"} & set(usual)
+
+
+def test_a_promise_is_broken_only_beyond_chance() -> None:
+    def title(wrong: int, answered: int) -> str:
+        here = {"answered": 1.0, "error": wrong / answered}
+        told = scores(trust={"rejection": {"max_error": 0.01, "here": here}}) | {"n": answered}
+        return next(check["title"] for check in promises(told))
+
+    assert title(1, 99) == "It knows when not to answer"
+    assert title(4, 99) == "It is wrong more often than promised where it is sure"
+
+
+def test_classes_of_few_pictures_are_all_or_some() -> None:
+    rows = [{"class": "basophil", "support": 9}, {"class": "monocyte", "support": 0}]
+    assert titles({"test": scores(per_class=rows)})["All classes have few test pictures"] == "care"
 
 
 def test_a_spot_check_is_praised_only_where_most_are_right() -> None:

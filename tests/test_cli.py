@@ -192,7 +192,7 @@ def test_doctor_names_the_installation_and_what_to_type(
     monkeypatch.setattr("hemascope.doctor.TRAIN", ("torch", "a-package-that-is-not-there"))
     assert command("doctor") == 0
     told = capsys.readouterr().out
-    assert "pip install 'hemascope[train]'" in told
+    assert "pip install '.[train]' in the folder of hemascope" in told
     monkeypatch.undo()
     assert command("doctor") == 0
     told = capsys.readouterr().out

@@ -251,7 +251,7 @@ def test_every_recipe_of_a_page_is_one(tiny: Callable[..., Recipe]) -> None:
 
 
 def test_the_site_builds_and_asks_nobody(tmp_path: Path) -> None:
-    pytest.importorskip("mkdocstrings", reason="mkdocs is not installed: pip install 'hemascope[docs]'")
+    pytest.importorskip("mkdocstrings", reason="mkdocs is not installed: pip install '.[docs]'")
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path / "site"],
         cwd=ROOT, env={"NO_MKDOCS_2_WARNING": "1", "PATH": ""}, capture_output=True, text=True, check=False,

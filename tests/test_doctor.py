@@ -27,5 +27,5 @@ def test_what_is_missing_comes_with_what_to_do(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("hemascope.doctor.metadata.version", without_torch)
     finding = next(finding for finding in doctor.examine() if finding.subject == "training")
     assert finding.found == "lacks torch"
-    assert finding.advice == "pip install 'hemascope[train]'"
+    assert finding.advice == "pip install '.[train]' in the folder of hemascope"
     assert not finding.well

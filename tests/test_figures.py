@@ -106,13 +106,15 @@ DRAWINGS: dict[str, Callable[[Path, list[str]], Path]] = {
         np.broadcast_to(np.linspace(0, 1, 64).reshape(8, 8), (len(names), 8, 8)),
         [{"id": f"x{name}", "label": name, "predicted": names[0], "confidence": 0.9} for name in names],
     ),
-    "recall_heat_map": lambda path, names: figures.recall_heat_map(path, conditions(names), names, trained_on=["jpeg"]),
+    "recall_heat_map": lambda path, names: figures.recall_heat_map(
+        path, conditions(names), names, near_training=["jpeg"]
+    ),
     "severity_curves": lambda path, names: figures.severity_curves(
         path,
         {name: np.linspace(0.05, 0.9, 5).tolist() for name in names},
         0.03,
         published={names[0]: 0.2},
-        trained_on=names[1:2],
+        near_training=names[1:2],
     ),
     "corruption_sheet": lambda path, names: figures.corruption_sheet(path, pictures(3)),
     "training_curves": lambda path, names: figures.training_curves(path, history(6), {"head": 2, "whole network": 5}),
@@ -233,10 +235,10 @@ def test_importing_the_figures_imports_no_heavy_library() -> None:
 
 def test_the_curves_name_what_is_trained_on_and_where_they_end(tmp_path: Path) -> None:
     errors = {"fog": [0.1, 0.2, 0.3, 0.4, 0.75], "film_grain": [0.05] * 5}
-    with Image.open(figures.severity_curves(tmp_path / "s.png", errors, 0.04, trained_on=["fog"])) as image:
+    with Image.open(figures.severity_curves(tmp_path / "s.png", errors, 0.04, near_training=["fog"])) as image:
         said = image.info["Description"]
     assert "0.96 on clean pictures" in said
-    assert "fog 0.25 (trained on), film grain 0.95." in said
+    assert "fog 0.25 (near training), film grain 0.95." in said
 
 
 def test_the_heat_map_names_the_lowest_recall_and_bears_an_absent_class(tmp_path: Path) -> None:

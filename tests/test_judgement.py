@@ -56,10 +56,11 @@ def test_degraded_pictures_differ_from_training(finished: Run, fresh: Cells) -> 
     assert model.trust is not None
     images = corrupt(np.asarray(fresh.images[:]), "brightness_down", 5, seed=1, rows=np.arange(240))
     spoilt = Cells(images, fresh.labels, fresh.class_names, fresh.ids)
-    told = judge_unlabelled(model.trust, answers_of(model, spoilt), spoilt)
+    trust = replace(model.trust, correct=np.ones(100, bool))
+    told = judge_unlabelled(trust, answers_of(model, spoilt), spoilt)
     assert any("differ from those of training" in sentence for sentence in told.sentences)
     assert {"background_lightness", "brightness"} & {line["name"] for line in told.facts["drift"]}
-    usual = judge_unlabelled(model.trust, answers_of(model, fresh), fresh)
+    usual = judge_unlabelled(trust, answers_of(model, fresh), fresh)
     assert len(usual.facts["drift"]) < len(told.facts["drift"])
 
 
@@ -86,13 +87,23 @@ def test_the_command_speaks_of_pictures_without_labels(finished: Run, fresh: Cel
     assert "needs --out DIR" in str(homeless.exception)
 
 
+def test_a_weak_model_holds_no_picture_against_the_class_it_gives_it(finished: Run, fresh: Cells) -> None:
+    model = load_model(finished.folder)
+    assert model.trust is not None
+    weak = replace(model.trust, correct=np.arange(100) < 60)
+    judged = judge_unlabelled(weak, answers_of(model, fresh), fresh)
+    assert judged.facts["drift"] == []
+    assert any("60% of its calibration cells rightly: too few" in sentence for sentence in judged.sentences)
+
+
 def test_cells_of_another_scale_are_told(finished: Run, fresh: Cells) -> None:
     model = load_model(finished.folder)
     assert model.trust is not None
+    trust = replace(model.trust, correct=np.ones(100, bool))
     for field, told in ((1.0, False), (3.0, True)):
         cells = replace(fresh, images=at_scale(np.asarray(fresh.images[:]), field))
         answers = answers_of(model, cells)._replace(probabilities=np.eye(8, dtype=np.float32)[fresh.labels])
-        judged = judge_unlabelled(model.trust, answers, cells)
+        judged = judge_unlabelled(trust, answers, cells)
         assert any("(scale?), of usual" in sentence for sentence in judged.sentences) == told
         assert ("scale?" in [line["name"] for line in judged.facts["drift"]]) == told
         json.dumps(judged.facts, allow_nan=False)

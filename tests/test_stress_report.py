@@ -79,7 +79,7 @@ def test_the_first_screen_of_a_report_says_what_the_score_is_of(found: Stress) -
     source = '{% import "stress_part.html.j2" as under %}{{ under.lead(quick) }}'
     told = words(rendered(source, {"quick": found.scores}))
     score = percent(found.scores["stress_score"])
-    assert told.startswith(f"Under simulated corruption, {score} are still named correctly (")
+    assert told.startswith(f"Under simulated corruption, {score} are named correctly (")
 
 
 def test_every_family_and_mix_is_on_the_page(page: str, found: Stress) -> None:
@@ -88,7 +88,7 @@ def test_every_family_and_mix_is_on_the_page(page: str, found: Stress) -> None:
         assert f"{name} {mix['accuracy']:.4f}" in text
     for key in ("medmnist_c", "held_out"):
         for entry in found.scores[key]["families"]:
-            title = entry["family"].replace("_", " ") + (" trained on" if entry["family"] in ("fog", "jpeg") else "")
+            title = entry["family"].replace("_", " ") + (" near training" if entry["family"] in ("fog", "jpeg") else "")
             numbers = f"{entry['accuracy']:.4f} {entry['balanced_error']:.4f} {entry['loss']:.4f}"
             relative = f" {entry['be']:.2f} {entry['rbe']:.2f}" if "be" in entry else ""
             assert f"{title} {numbers}{relative} 90%" in text
@@ -148,7 +148,7 @@ def test_the_page_needs_nothing_but_its_folder(found: Stress, tmp_path: Path) ->
     del kept["novelty"]
     (tmp_path / "stress.json").write_text(json.dumps(kept))
     text = words(write_stress_page(tmp_path).read_text(encoding="utf-8"))
-    assert "trained on" not in text
+    assert "near training" not in text
     nothing = {"threshold": 0.0, "draws": 0, "pictures": 16, "families": {}}
     (tmp_path / "stress.json").write_text(json.dumps({**kept, "novelty": nothing}))
     assert "all families are unseen to it" in words(write_stress_page(tmp_path).read_text(encoding="utf-8"))

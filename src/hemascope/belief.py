@@ -16,6 +16,8 @@ FEW_PICTURES = 30
 FEW_GROUPS = 10
 """Patients or slides in the test below which its interval promises too much."""
 WIDE_INTERVAL = 0.05
+CHANCE = 0.05
+"""How unlikely by chance a broken promise must be for it to be told as one."""
 COSTLY_CORRUPTION = 0.10
 """A fall from the accuracy to the stress score from which on the accuracy alone misleads."""
 MOSTLY_RIGHT = 0.9
@@ -109,8 +111,8 @@ def _unlike(trust: Mapping[str, Any]) -> Iterator[Check]:
             "These pictures differ from those of training",
             f"{told[:1].upper()}{told[1:]}. What was proved on training's own kind need not hold here.",
         )
-    strange, kept = trust.get("strange"), trust.get("usual_kept")
-    if strange is not None and kept is not None and unusually_many(strange, kept):
+    strange, kept, rows = trust.get("strange"), trust.get("usual_kept"), trust.get("rows") or 0
+    if strange is not None and kept is not None and unusually_many(strange, kept, rows):
         yield _check(
             "care",
             "Many are unlike any training picture",
@@ -236,13 +238,16 @@ def _enough(scores: Mapping[str, Any]) -> Iterator[Check]:
         if high - low > WIDE_INTERVAL:
             yield _check("care", "The test is small", f"{text}; more pictures would narrow it.")
         else:
-            yield _check("good", "The test is large enough", f"{text}.")
+            yield _check("good", "The test is large enough", f"{text}, over all classes.")
     few = [row for row in scores.get("per_class") or () if 0 < row["support"] < FEW_PICTURES]
     none = [row["class"] for row in scores.get("per_class") or () if not row["support"]]
+    occurring = [row for row in scores.get("per_class") or () if row["support"]]
     if few:
         named = ", ".join(f"{row['class']} ({row['support']})" for row in few)
         yield _check(
-            "care", "Some classes have few test pictures", f"{named}: a single picture moves their scores by points."
+            "care",
+            f"{'All' if len(few) == len(occurring) else 'Some'} classes have few test pictures",
+            f"{named}: a single picture moves their scores by points.",
         )
     if none:
         yield _check("care", "Some classes were not tested", f"No test picture shows {', '.join(none)}.")
@@ -298,6 +303,8 @@ def _confidence(scores: Mapping[str, Any], baseline: Mapping[str, Any]) -> Itera
 
 def promises(scores: Mapping[str, Any]) -> Iterator[Check]:
     """Whether the model keeps on these pictures what its calibration rows promised."""
+    from scipy.stats import binom
+
     trust = scores.get("trust") or {}
     if rule := trust.get("rejection"):
         here, asked = rule["here"], rule["max_error"]
@@ -305,7 +312,9 @@ def promises(scores: Mapping[str, Any]) -> Iterator[Check]:
             f"Where it is sure enough for {asked:.0%} mistakes it answers {here['answered']:.1%} of these pictures, "
             f"{here['error']:.2%} of them wrongly."
         )
-        kept = here["error"] <= asked
+        answered = round(here["answered"] * scores.get("n", 0))
+        # More mistakes than were promised may be chance, where few are answered.
+        kept = here["error"] <= asked or binom.sf(round(here["error"] * answered) - 1, answered, asked) >= CHANCE
         title = "It knows when not to answer" if kept else "It is wrong more often than promised where it is sure"
         yield _check("good" if kept else "care", title, text)
     if sets := trust.get("sets"):

@@ -140,9 +140,14 @@ def _uses(metrics: Mapping[str, Any], shipped: bool, population: str, refitted: 
     if population:
         yield f"It knows this population alone: {population.rstrip('.')}. Of any other its scores say nothing."
     else:
+        whose = (
+            "The population of the pictures that it was fitted to is unknown"
+            if refitted
+            else "The population is unknown"
+        )
         yield (
-            "The population is unknown: nobody told who the people were, whether healthy or ill, and how many "
-            "laboratories made the pictures. Its scores say nothing about another population."
+            f"{whose}: nobody told who the people were, whether healthy or ill, and how many laboratories made the "
+            "pictures. Its scores say nothing about another population."
         )
 
 
@@ -159,7 +164,7 @@ def _data(
         yield SHIPPED_ORIGIN
     lines = [f"Source: {data.get('source', 'unknown')}"]
     if data.get("rows") is not None:
-        lines.append(f"Rows: {data['rows']:,}")
+        lines.append(f"Rows{', before it was fitted again' if refits else ''}: {data['rows']:,}")
     if data.get("field_of_view"):
         lines.append(FieldOfView.from_json(data["field_of_view"]).sentence().capitalize())
     if removed is not None:
@@ -179,6 +184,8 @@ def _data(
     lines += [str(note).rstrip(".") for note in metrics.get("notes") or []]
     yield _bullets(lines)
     if split is not None and len(split):
+        if refits:
+            yield "The rows that stayed; those that it was fitted again to stand under train:"
         table = split.groupby(["label", "split"]).size().unstack(fill_value=0)
         parts = [name for name in (*SPLITS, "unused") if name in table]
         rows = [[str(label), *(f"{int(line[part]):,}" for part in parts)] for label, line in table.iterrows()]
@@ -214,6 +221,7 @@ def _recipe(metrics: Mapping[str, Any], recipe: Mapping[str, Any]) -> Iterator[s
             for stage in stages
         ]
         yield _table(["stage", "epochs", "best epoch", "validation accuracy"], told)
+        yield "So the network was scored while it trained; the scores below are the finished model's, with calibration."
 
 
 def _scores(metrics: Mapping[str, Any]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from hemascope.field import FieldOfView
 from hemascope.models import model_folder, shipped_models
 from hemascope.recipe import recipe_names
 from hemascope.version import __version__
-from hemascope.wording import many
+from hemascope.wording import install, many
 
 BASE = (
     "numpy", "scipy", "pillow", "pandas", "pyarrow", "scikit-learn", "matplotlib", "onnxruntime", "typer", "rich",
@@ -46,9 +46,9 @@ def examine() -> list[Finding]:
     return [
         Finding("hemascope", f"{__version__}, Python {platform.python_version()}"),
         _packages("base install", BASE, "pip install hemascope"),
-        _packages("training", TRAIN, "pip install 'hemascope[train]'"),
-        _packages("search", SEARCH, "pip install 'hemascope[search]'"),
-        _packages("cluster", CLUSTER, "pip install 'hemascope[cluster]'"),
+        _packages("training", TRAIN, install("train")),
+        _packages("search", SEARCH, install("search")),
+        _packages("cluster", CLUSTER, install("cluster")),
         _machine(),
         _device(),
         _weights(),
@@ -107,7 +107,10 @@ def _models() -> Finding:
     for name in shipped_models():
         metrics = json.loads((model_folder(name) / "metrics.json").read_text(encoding="utf-8"))
         stress = metrics["stress"]["test"]["stress_score"]
-        facts = [f"on test rows {metrics['test']['accuracy']:.3f} clean", f"{stress:.3f} under corruption"]
+        facts = [
+            f"on test rows of its own file {metrics['test']['accuracy']:.3f} clean",
+            f"{stress:.3f} under corruption",
+        ]
         config = yaml.safe_load((model_folder(name) / "config.yaml").read_text(encoding="utf-8"))
         if field := config["data"].get("field_of_view"):
             facts.append(FieldOfView.from_json(field).sentence())

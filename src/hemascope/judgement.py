@@ -130,12 +130,18 @@ def drifted(trust: Trust, answers: Answers, cells: Cells) -> tuple[list[dict[str
     scale = _scale(trust, answers, cells)
     sentences += [line["sentence"] for line in scale]
     strange = _strange(trust, answers).get("strange")
-    if strange is not None and trust.outliers is not None and unusually_many(strange, trust.outliers.kept):
+    if strange is not None and trust.outliers is not None and unusually_many(strange, trust.outliers.kept, len(cells)):
         sentences.append(
             f"{strange:.1%} of these pictures are unlike the training pictures; of usual cells "
             f"{1 - trust.outliers.kept:.0%} are"
         )
     if trust.reference is None:
+        return scale, sentences
+    if not trust.tells_classes:
+        sentences.append(
+            f"the model names {np.mean(trust.correct):.0%} of its calibration cells rightly: too few to hold pictures "
+            "against training pictures of the class that it gives them"
+        )
         return scale, sentences
     table = compare(trust.reference, cells.images, answers.embedding, answers.probabilities.argmax(1))
     words = drift_sentences(table)
@@ -152,7 +158,7 @@ def _scale(trust: Trust, answers: Answers, cells: Cells) -> list[dict[str, Any]]
     """A line like those of drift where more cells than usual are of another size than training cells; else none."""
     from scipy.stats import binom
 
-    if trust.reference is None or len(cells) < LEAST_ROWS:
+    if trust.reference is None or not trust.tells_classes or len(cells) < LEAST_ROWS:
         return []
     sizes, predicted = CellSizes.of(trust.reference), answers.probabilities.argmax(1)
     marked = sum(bool(reason) for rows, images in cells.batches() for reason in sizes.reasons(images, predicted[rows]))

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from hemascope.corrupt import FAMILIES, SEVERITIES, corrupt
 from hemascope.data import Cells, Images
 from hemascope.draws import permutation, word
+from hemascope.progress import Progress
 from hemascope.resize import resize
 
 if TYPE_CHECKING:
@@ -116,23 +118,30 @@ def novelty(
         return np.asarray(np.arcsinh((features(changed).mean(0) - middle)[used] / spread[used]) / np.sqrt(used.sum()))
 
     places, ways = [place(images)], [-1]
-    for way, steps in enumerate(_ways(augmentation)):
-        for draw in range(draws if way == 0 else draws // 2):
+    trials = [
+        (way, steps, draw)
+        for way, steps in enumerate(_ways(augmentation))
+        for draw in range(draws if way == 0 else draws // 2)
+    ]
+    names = list(FAMILIES if families is None else families)
+    shares, shifts = {}, {}
+    count = len(trials) + len(names) * len(SEVERITIES) * own_draws
+    with Progress("how unseen each family is", count, "draws") as progress:
+        for way, steps, draw in trials:
             places.append(place(_augmented(images, steps, word(seed, way, draw, "novelty"), draw)))
             ways.append(way)
-    points, origin = np.array(places), np.array(ways)
-    shares, shifts = {}, {}
-    for name in FAMILIES if families is None else families:
-        own = np.array(
-            [
-                place(corrupt(images, name, severity, seed=word(seed, 0, draw, "own"), rows=_alike(draw, images)))
-                for severity in SEVERITIES
-                for draw in range(own_draws)
-            ]
-        )
-        shift = np.linalg.norm(own, axis=1)
-        shares[name] = float(np.median(_share(_distances(own, points).min(1), shift)))
-        shifts[name] = float(np.median(shift))
+            progress.advance()
+        points, origin = np.array(places), np.array(ways)
+        for name in names:
+            own = []
+            for severity, draw in product(SEVERITIES, range(own_draws)):
+                own.append(
+                    place(corrupt(images, name, severity, seed=word(seed, 0, draw, "own"), rows=_alike(draw, images)))
+                )
+                progress.advance()
+            shift = np.linalg.norm(own, axis=1)
+            shares[name] = float(np.median(_share(_distances(np.array(own), points).min(1), shift)))
+            shifts[name] = float(np.median(shift))
     threshold = seen_share(points, origin, len(SEVERITIES) * own_draws)
     return Novelty(threshold, shares, shifts, len(points) - 1, len(images))
 

@@ -39,7 +39,7 @@ from hemascope.stress import seed_for, stress_score
 from hemascope.stress import stress as stress_test
 from hemascope.stress_report import draw_stress
 from hemascope.trust.fitted import UNDISTORTED, Distortion, balanced_weights
-from hemascope.wording import many
+from hemascope.wording import install, many
 
 if TYPE_CHECKING:
     from hemascope.train import Options
@@ -99,9 +99,7 @@ def require_training() -> None:
     """Raise InputError when what training needs is not installed; a quick look, as torch takes seconds to import."""
     for name in ("torch", "torchvision", "timm", "lightning_fabric", "safetensors", "onnx", "onnxscript", "skl2onnx"):
         if importlib.util.find_spec(name) is None:
-            raise InputError(
-                f"training needs the package '{name}', which is not installed; run: pip install 'hemascope[train]'."
-            )
+            raise InputError(f"training needs the package '{name}', which is not installed; run {install('train')}.")
 
 
 def training_options(seed: int, device: str, precision: str, max_minutes: float | None, **further: Any) -> Options:
@@ -112,8 +110,7 @@ def training_options(seed: int, device: str, precision: str, max_minutes: float 
     require_training()
     if further.get("tensorboard") and importlib.util.find_spec("tensorboard") is None:
         raise InputError(
-            "--tensorboard needs the package 'tensorboard', which is not installed; run: pip install "
-            "'hemascope[tensorboard]'."
+            f"--tensorboard needs the package 'tensorboard', which is not installed; run {install('tensorboard')}."
         )
     from hemascope.devices import describe_device
     from hemascope.train import Options

@@ -27,10 +27,10 @@ def draw_stress(found: Stress, folder: Path) -> None:
                 {entry["family"]: entry["by_severity"] for entry in group["families"]},
                 found.scores["clean"]["balanced_error"],
                 published=ALEXNET,
-                trained_on=seen,
+                near_training=seen,
             )
     names = found.scores["class_names"]
-    figures.recall_heat_map(folder / "stress_recall.png", found.conditions, names, trained_on=seen)
+    figures.recall_heat_map(folder / "stress_recall.png", found.conditions, names, near_training=seen)
     figures.corrupted_mistakes(
         folder / "stress_mistakes.png", found.originals, found.corrupted, found.scores["mistakes"]
     )

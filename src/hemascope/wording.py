@@ -21,3 +21,8 @@ def every(count: int, one: str, more: str | None = None) -> str:
 def listed(names: Sequence[str]) -> str:
     """Names as a sentence lists them: "a, b and c"; nothing for none."""
     return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
+
+
+def install(extra: str) -> str:
+    """The command that brings an optional part of hemascope, which is installed from its folder."""
+    return f"pip install '.[{extra}]' in the folder of hemascope"

@@ -123,6 +123,19 @@ def test_leaks_between_the_splits_of_one_file(drawn: Cells) -> None:
     assert table.loc[table["is_leak"], "split"].unique().tolist() == ["train"]
 
 
+def test_a_judge_of_labels_that_errs_says_so(found: Audit) -> None:
+    doubted = found.findings.assign(is_label_suspect=np.arange(len(found.findings)) < 3)
+
+    def told(named: float) -> str:
+        sentences = replace(found, findings=doubted, labels_named=named).sentences
+        return next(finding.sentence for finding in sentences if finding.name == "label_suspect")
+
+    assert 0 <= found.labels_named <= 1
+    assert told(0.77).endswith("tell only 77% of the labels here, so that many of these may be sound.")
+    assert told(0.97).endswith("look.")
+    assert told(float("nan")).endswith("look.")
+
+
 def test_cells_without_labels_are_audited_too(drawn: Cells) -> None:
     table = audit(replace(drawn, labels=np.full(len(drawn), -1))).findings
     assert not table["is_label_suspect"].any()

@@ -35,7 +35,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def two_workers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    pytest.importorskip("ray.data", reason="Ray is not installed: pip install 'hemascope[cluster]'")
+    pytest.importorskip("ray.data", reason="Ray is not installed: pip install '.[cluster]'")
     import ray
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)

@@ -41,7 +41,9 @@ def test_as_many_patches_as_there_are_spots_change_the_answer(spots: int) -> Non
     assert found.covered.sum() <= spots * side * side
     for spot in SPOTS[:spots]:
         assert found.covered[spot].mean() > 0.5
-    assert found.sentence.startswith("The answer changes from spotted to clear when glass covers")
+    assert found.sentence.startswith(
+        "The answer changes from spotted to clear when the colour of the background covers"
+    )
     assert f"({spots} patch" in found.sentence
 
 
@@ -62,7 +64,7 @@ def test_an_answer_that_no_patch_touches_stays() -> None:
 
     found = occlusion(Stubborn(), picture(2), limit=4)
     assert found.changed_to is None
-    assert found.sentence.startswith("The answer stays always when glass covers")
+    assert found.sentence.startswith("The answer stays always when the colour of the background covers")
     assert "No patch alone costs it 1 point of confidence." in found.sentence
     assert np.abs(found.fall).max() < 1e-6
 

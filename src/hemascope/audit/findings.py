@@ -18,6 +18,7 @@ from hemascope.audit.outliers import OutlierThresholds, find_outliers
 from hemascope.audit.shape import Finding, shape_of_set
 from hemascope.audit.shortcuts import background_measures, find_shortcuts
 from hemascope.data import Cells, pixel_hashes
+from hemascope.data.cells import UNKNOWN_LABEL
 from hemascope.files import replacing
 from hemascope.wording import many
 
@@ -28,6 +29,8 @@ ISSUES = ("unreadable", "not_a_cell", "exact_copy", "near_copy", "leak", "label_
 """Each has a column `<issue>_score` in [0, 1], low is bad, and `is_<issue>`, in the order in which they count."""
 
 ADVICE = ("drop", "look", "keep")
+GOOD_JUDGE = 0.9
+"""A judge of labels that names fewer of them itself errs too often for its doubt to stand without a word."""
 
 LOOKED_AT = {
     "near_copy": ("near copy", "near copies"),
@@ -47,6 +50,7 @@ class Audit:
     ADVICE) and reason, in words. Its first len(cells) rows are those of the cells, in their order.
     near, leaks: the pairs found, a row each. shortcuts: how well the background and the file tell the label.
     about: what is so of the set as a whole. statistics: name -> float32 (n,), what outliers were judged by.
+    labels_named: the share of judged labels that what judges them names too, out of sample; NaN where none was judged.
     """
 
     cells: Cells
@@ -56,6 +60,7 @@ class Audit:
     shortcuts: pd.DataFrame
     about: tuple[Finding, ...]
     statistics: Mapping[str, NDArray[np.float32]]
+    labels_named: float = float("nan")
 
     @property
     def sentences(self) -> list[Finding]:
@@ -144,7 +149,13 @@ def audit(
     facts = _varied(cells)
     shortcuts = find_shortcuts(cells, background_measures(cells), facts, near_group, copies.keep)
     findings = _table(cells, hashes, copies, near_group, near, leaked, outliers, suspects)
-    return Audit(cells, findings, near, leaked, shortcuts, tuple(shape_of_set(cells, statistics, facts)), statistics)
+    about = tuple(shape_of_set(cells, statistics, facts))
+    named = float("nan")
+    if suspects is not None:
+        likeliest = suspects["suggested_label"].to_numpy()
+        told = likeliest != UNKNOWN_LABEL
+        named = float((likeliest == cells.labels)[told].mean()) if told.any() else named
+    return Audit(cells, findings, near, leaked, shortcuts, about, statistics, named)
 
 
 def _varied(cells: Cells) -> dict[str, NDArray[Any]]:
@@ -277,7 +288,7 @@ def _told(found: Audit) -> list[Finding]:
         f"file: {exact_leaks:,} with the same pixels, {other_label:,} of them under another label, and {near_leaks:,} "
         f"as near {'copy' if near_leaks == 1 else 'copies'}.",
         "label_suspect": f"{many(counts['label_suspect'], 'label is', 'labels are')} more likely wrong than right; "
-        "look.",
+        f"look.{_weak_judge(found.labels_named)}",
         "outlier": f"{many(counts['outlier'], 'picture is', 'pictures are')} unlike the rest; look.",
     }
     told = [
@@ -301,6 +312,13 @@ def _told(found: Audit) -> list[Finding]:
         rows = found.shortcuts[found.shortcuts["is_shortcut"]].to_dict("records")
         told += [Finding("shortcut", row["gain"], row["finding"], True, f"AUC {row['auc']:.2f}") for row in rows]
     return told
+
+
+def _weak_judge(named: float) -> str:
+    """What to add where labels are judged by a judge that errs often, as on few pictures."""
+    if not named < GOOD_JUDGE:
+        return ""
+    return f" The pictures alone tell only {named:.0%} of the labels here, so that many of these may be sound."
 
 
 def _least_alike(near: pd.DataFrame) -> str:

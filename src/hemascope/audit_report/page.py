@@ -10,7 +10,7 @@ from hemascope.audit.findings import ISSUES, Audit
 from hemascope.audit.shortcuts import NOTEWORTHY
 from hemascope.audit_report.groups import sections_of, thumbnails
 from hemascope.audit_report.spread import figures_of, histograms_of
-from hemascope.audit_report.words import records, shortened
+from hemascope.audit_report.words import records, shortened, titled
 from hemascope.data.cells import Cells
 from hemascope.files import replacing
 from hemascope.report import render
@@ -59,7 +59,7 @@ def write_audit_report(audit: Audit, folder: Path, against: Sequence[Cells] = ()
         "findings": [
             {
                 "kind": "care" if finding.care else "know",
-                "name": ISSUE_NAMES.get(finding.name, finding.name).capitalize(),
+                "name": titled(ISSUE_NAMES.get(finding.name, finding.name)),
                 "number": finding.shown or f"{finding.number:,.0f}",
                 "text": _as_sentence(finding.sentence),
                 "section": finding.name if finding.name in {section.issue for section in sections} else "",

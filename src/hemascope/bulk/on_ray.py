@@ -25,6 +25,7 @@ from hemascope.errors import InputError
 from hemascope.machine import cores
 from hemascope.preparation.fitting import Preparation
 from hemascope.runtime import Model, load_model
+from hemascope.wording import install
 
 PARTS_AT_ONCE = 25
 """So many parts for each worker are handed over at a time, which bounds what the process that leads holds in memory."""
@@ -111,7 +112,7 @@ def _cluster(workers: int | None) -> Iterator[tuple[Any, int]]:
         import ray
         import ray.data
     except ImportError as error:
-        raise InputError("--engine ray needs Ray Data; pip install 'hemascope[cluster]'.") from error
+        raise InputError(f"--engine ray needs Ray Data; run {install('cluster')}.") from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ours = not ray.is_initialized()
     if ours:

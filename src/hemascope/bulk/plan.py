@@ -194,7 +194,7 @@ def _whole(kind: str, path: Path) -> Iterator[File | Span]:
     try:
         yield Span(kind, str(path), 0, _COUNTS[kind](path))
     except (InputError, OSError) as error:
-        yield File(printable(path), "", _told(error))
+        yield File(printable(path), "", _told(error, path))
 
 
 def _listed(path: Path) -> Iterator[File]:
@@ -203,15 +203,15 @@ def _listed(path: Path) -> Iterator[File]:
             broken = isinstance(picture, InputError)
             yield File(name, "" if broken else str(picture), str(picture) if broken else "")
     except (InputError, OSError) as error:
-        yield File(printable(path), "", _told(error))
+        yield File(printable(path), "", _told(error, path))
 
 
-def _told(error: Exception) -> str:
+def _told(error: Exception, path: Path) -> str:
     if isinstance(error, FileNotFoundError):
         return "it does not exist; check the name."
     if isinstance(error, OSError):
         return f"it cannot be opened ({error.strerror or error}); check the name and your rights."
-    return str(error)
+    return str(error).removeprefix(f"{path.name}: ")
 
 
 def _matched(inputs: Iterable[str | Path]) -> Iterator[Path]:
@@ -271,7 +271,7 @@ def _walk(folder: Path) -> Iterator[File]:
             told = name if name.isascii() and name.isprintable() else printable(Path(name))
             yield File(told if place == "." else f"{shown.rstrip('/')}/{told}", joined)
     except OSError as error:
-        yield File(shown, "", _told(error))
+        yield File(shown, "", _told(error, folder))
     for name in sorted(inner):
         yield from _walk(folder / name)
 

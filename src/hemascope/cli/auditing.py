@@ -10,7 +10,7 @@ import typer
 
 from hemascope.cli.options import ClassMap, Crop, Data, GroupBy, complete_models, load_any
 from hemascope.errors import InputError
-from hemascope.wording import many
+from hemascope.wording import listed, many
 
 
 def audit(
@@ -83,6 +83,9 @@ def audit(
     print(f"{'!' if found.advice['keep'] < len(found.findings) else ' '} {found.verdict}{reasons}")
     for finding in found.sentences:
         print(f"{'!' if finding.care else ' '} {finding.sentence}")
+    if others and not found.findings["is_leak"].any():
+        elsewhere = listed([other.source for other in others])
+        print(f"  no picture of {cells.source} stands in {elsewhere}, neither the same nor nearly so")
     for sentence in [] if decided is None else without_effect(found, decided):
         print(f"! {sentence}")
     if out is not None:

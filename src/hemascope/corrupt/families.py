@@ -2,7 +2,7 @@
 
 The group "medmnist-c" is that of BloodMNIST in Di Salvo et al., MedMNIST-C (arXiv 2406.17536), with the parameters of
 that paper's package; lengths are scaled from the 224 pixels assumed there to the picture's own side. The group
-"held-out" has families that none of these resembles and that no recipe trains on.
+"held-out" has families that none of these resembles and that no recipe lists.
 """
 
 from __future__ import annotations

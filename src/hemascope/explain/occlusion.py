@@ -162,7 +162,7 @@ def _sentence(
         share += f" and {covered[cell].mean():.0%} of the cell"
     patches = many(count, "patch", "patches")
     turn = f"stays {answer}" if changed_to is None else f"changes from {answer} to {changed_to}"
-    told = f"The answer {turn} when glass covers {share} ({patches})."
+    told = f"The answer {turn} when the colour of the background covers {share} ({patches})."
     if costliest < NOTICED:
         told += f" No patch alone costs it {100 * NOTICED:.0f} point of confidence."
     return told if without_cell is None else f"{told} Without the cell, it is {without_cell}."

@@ -25,12 +25,12 @@ def severity_curves(
     clean_error: float,
     *,
     published: Mapping[str, float] | None = None,
-    trained_on: Collection[str] = (),
+    near_training: Collection[str] = (),
 ) -> Path:
     """The mean recall of the classes under each corruption as it grows, a small chart each, clean pictures at 0.
 
     errors: corruption -> the balanced error at each severity. clean_error: that on clean pictures. published: the error
-    of AlexNet for some of them, mean of the severities, drawn as a dotted line. trained_on: those drawn in grey.
+    of AlexNet for some of them, mean of the severities, drawn as a dotted line. near_training: those drawn in grey.
     """
     rows = max(-(-len(errors) // _COLUMNS), 1)
     columns = max(-(-len(errors) // rows), 1)
@@ -42,7 +42,7 @@ def severity_curves(
         for place, (axes, (name, values)) in enumerate(zip(panels, errors.items(), strict=False)):
             recall = 1 - np.array([clean_error, *values])
             steps = np.arange(len(recall))
-            seen = name in trained_on
+            seen = name in near_training
             colour = GREY if seen else VIOLET
             axes.axhline(recall[0], color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="on clean pictures")
             if published and name in published:
@@ -64,13 +64,13 @@ def severity_curves(
                 zorder=4,
             )
             if seen:
-                axes.text(0.05, 0.06, "trained on", transform=axes.transAxes, size=8.5, color=MUTED, style="italic")
+                axes.text(0.05, 0.06, "near training", transform=axes.transAxes, size=8.5, color=MUTED, style="italic")
             axes.set_title(shortened(name.replace("_", " "), 22), size=8, color=MUTED if seen else INK, pad=5)
             axes.set(xlim=(-0.25, len(recall) - 0.75), ylim=(0, 1.06), xticks=steps)
             axes.tick_params(labelsize=8, labelbottom=place >= len(errors) - columns)
             axes.grid(axis="y")
             as_percent(axes.yaxis)
-            told.append(f"{name.replace('_', ' ')} {recall[-1]:.2f}{' (trained on)' if seen else ''}")
+            told.append(f"{name.replace('_', ' ')} {recall[-1]:.2f}{' (near training)' if seen else ''}")
         figure.supxlabel("severity, 0 on clean pictures", size=9, color=MUTED)
         figure.supylabel("mean recall of the classes", size=9, color=MUTED)
         handles = {
@@ -84,11 +84,11 @@ def severity_curves(
 
 
 def recall_heat_map(
-    path: Path, conditions: pd.DataFrame, class_names: Sequence[str], *, trained_on: Collection[str] = ()
+    path: Path, conditions: pd.DataFrame, class_names: Sequence[str], *, near_training: Collection[str] = ()
 ) -> Path:
     """The recall of each class (row) under each corruption (column), mean of the severities, in percent.
 
-    conditions: a table with group, corruption and recall_<class>, as `hemascope.stress` gives it. trained_on: those
+    conditions: a table with group, corruption and recall_<class>, as `hemascope.stress` gives it. near_training: those
     named in grey.
     """
     from matplotlib.colors import LinearSegmentedColormap
@@ -120,7 +120,7 @@ def recall_heat_map(
         labels = [shortened(name.replace("_", " "), 24) for _, name in means.index]
         axes.set_xticks(places, labels, rotation=50, ha="right", rotation_mode="anchor", size=8)
         for label, (_, name) in zip(axes.get_xticklabels(), means.index, strict=True):
-            label.set_color(GREY if name in trained_on else INK)
+            label.set_color(GREY if name in near_training else INK)
         axes.set_yticks(np.arange(len(class_names)), [shortened(name, 22) for name in class_names], color=INK, size=9)
         for group in dict.fromkeys(groups):
             own = places[[each == group for each in groups]]

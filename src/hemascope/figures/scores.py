@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+_LUMA = np.array([0.299, 0.587, 0.114])
+"""What red, green and blue do for how light a colour is."""
+
 
 def training_curves(
     path: Path, history: pd.DataFrame | Sequence[Mapping[str, Any]], best_epochs: Mapping[str, int] | None = None
@@ -127,7 +130,7 @@ def confusion_matrix(path: Path, counts: NDArray[np.integer], class_names: Seque
                     ha="center",
                     va="center",
                     size=letters,
-                    color=PAPER if shade[row, column] > 0.62 else INK,
+                    color=PAPER if colours[row, column, :3] @ _LUMA < 0.55 else INK,
                     weight="bold" if row == column else "normal",
                     in_layout=False,
                 )

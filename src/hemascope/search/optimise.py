@@ -30,7 +30,7 @@ from hemascope.run import Run, command_line, config_of, write_config, write_tabl
 from hemascope.runtime import load_model
 from hemascope.search.space import point_of, recipe_at, space
 from hemascope.stress import seed_for, stress_score
-from hemascope.wording import many
+from hemascope.wording import install, many
 
 if TYPE_CHECKING:
     import optuna
@@ -145,9 +145,7 @@ def search_recipe(
 
 def _require_optuna() -> None:
     if importlib.util.find_spec("optuna") is None:
-        raise InputError(
-            "--search needs the package 'optuna', which is not installed; run: pip install 'hemascope[search]'."
-        )
+        raise InputError(f"--search needs the package 'optuna', which is not installed; run {install('search')}.")
 
 
 def _check_recipe(recipe: Recipe) -> None:

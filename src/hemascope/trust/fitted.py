@@ -29,6 +29,7 @@ Asked = Callable[[Images], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 COVERAGE = 0.99
 MAX_ERROR = 0.01
+LEAST_RIGHT = 0.8
 """The share of wrong answers that is allowed where nobody names one."""
 MOST_TRAINING = 6000
 MOST_DEGRADED = 240
@@ -59,6 +60,11 @@ class Trust:
         """The threshold of confidence with which at most a share of the answers is wrong. Raises InputError as
         `hemascope.trust.reject_rule` does."""
         return reject_rule(self.confidence, self.correct, max_error)
+
+    @property
+    def tells_classes(self) -> bool:
+        """Whether it names enough calibration rows rightly for a picture to be held against others of its class."""
+        return not len(self.correct) or float(np.mean(self.correct)) >= LEAST_RIGHT
 
     @cached_property
     def usual_rule(self) -> RejectRule | None:

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hemascope.errors import InputError
 
-_TOLD = 0.01
+_TOLD, _CHANCE = 0.01, 0.01
 """By so much the share of strange pictures has to exceed the usual one to be told."""
 
 Floats = NDArray[np.float64]
@@ -236,6 +236,12 @@ def _whitening(within: Floats, least: float) -> Floats:
     return np.asarray(np.linalg.inv(np.linalg.cholesky(covariance)).T)
 
 
-def unusually_many(strange: float, kept: float) -> bool:
-    """Whether more pictures are unlike training than usual cells are. strange, kept: shares, of these and of usual."""
-    return strange > 1 - kept + _TOLD
+def unusually_many(strange: float, kept: float, rows: int) -> bool:
+    """Whether more pictures are unlike training than usual cells are, beyond what chance makes of so few.
+
+    strange, kept: shares, of these rows and of usual cells. One test of a hundred may err where cells are usual.
+    """
+    from scipy.stats import binom
+
+    beyond = binom.sf(round(strange * rows) - 1, rows, 1 - kept) < _CHANCE
+    return bool(strange > 1 - kept + _TOLD and beyond)

@@ -85,7 +85,7 @@ def verdict_of(model: Model, max_error: float | None = None) -> Verdict:
         return Verdict()
     rule = trust.usual_rule if max_error is None else trust.reject_rule(max_error)
     strange = None if trust.outliers is None else trust.outliers.value
-    sizes = None if trust.reference is None else CellSizes.of(trust.reference)
+    sizes = None if trust.reference is None or not trust.tells_classes else CellSizes.of(trust.reference)
     if rule is None:
         return Verdict(outlier_score=strange, sizes=sizes)
     return Verdict(rule.threshold, rule.max_error, strange, sizes)
