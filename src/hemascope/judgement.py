@@ -137,13 +137,8 @@ def drifted(trust: Trust, answers: Answers, cells: Cells) -> tuple[list[dict[str
         )
     if trust.reference is None:
         return scale, sentences
-    if not trust.tells_classes:
-        sentences.append(
-            f"the model names {np.mean(trust.correct):.0%} of its calibration cells rightly: too few to hold pictures "
-            "against training pictures of the class that it gives them"
-        )
-        return scale, sentences
-    table = compare(trust.reference, cells.images, answers.embedding, answers.probabilities.argmax(1))
+    reference = trust.reference if trust.tells_classes else trust.reference.whatever_class()
+    table = compare(reference, cells.images, answers.embedding, answers.probabilities.argmax(1))
     words = drift_sentences(table)
     if not table["drifted"].any():
         # Nothing, or that there are too few pictures to tell.

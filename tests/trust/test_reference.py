@@ -88,6 +88,21 @@ def test_what_equals_a_bound_is_usual_after_the_bound_lost_digits() -> None:
     assert again.outside(np.array([-2.31, -0.83]), labels[:2]).all()
 
 
+def test_all_classes_together_are_as_their_rows_are() -> None:
+    rng = np.random.default_rng(4)
+    labels = np.repeat([0, 1], [300, 100])
+    described = numbers(400, rng)
+    described["brightness"] += 3 * labels
+    reference = fit_reference(
+        np.zeros((400, 4, 4, 3), np.uint8), labels, NAMES, held_out_answers=[0], numbers=described
+    )
+    pooled = reference.whatever_class().measures["brightness"]
+    assert pooled.mean == pytest.approx([described["brightness"].mean()] * 3)
+    assert pooled.deviation == pytest.approx([described["brightness"].std()] * 3)
+    assert pooled.low[2] == reference.measures["brightness"].low[:2].min()
+    assert pooled.count.tolist() == [400] * 3
+
+
 @pytest.mark.parametrize("part", ["class_names", "measures", "answers", "centres", "scales"])
 def test_what_is_damaged_is_refused(part: str) -> None:
     content = fitted()[0].as_json()

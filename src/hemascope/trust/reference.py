@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,16 @@ class Measure:
         kept = 10.0 ** (1 - _DIGITS)
         return np.asarray((values < low - kept * np.abs(low)) | (values > high + kept * np.abs(high)))
 
+    def pooled(self) -> Measure:
+        """The same for every class: that of all rows together, within the widest bounds of any class."""
+        known = self.count > 0
+        share = self.count / max(self.count.sum(), 1)
+        mean = float((share * self.mean).sum())
+        spread = float(np.sqrt((share * (self.deviation**2 + (self.mean - mean) ** 2)).sum()))
+        ends = (self.low[known].min(), self.high[known].max()) if known.any() else (0.0, 0.0)
+        values = (mean, max(spread, 1e-6), *map(float, ends), float(self.count.sum()))
+        return Measure(*(np.full(len(self.count), value) for value in values))
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -65,6 +75,11 @@ class Reference:
     answers: Floats
     centres: Floats
     scales: Floats
+
+    def whatever_class(self) -> Reference:
+        """One that holds pictures against those of all classes together, for a model that tells classes badly."""
+        measures = {name: one if name == DISTANCE else one.pooled() for name, one in self.measures.items()}
+        return replace(self, measures=measures)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, rounded to five digits, ready for a JSON file."""
