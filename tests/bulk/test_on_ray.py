@@ -95,7 +95,7 @@ def test_a_cluster_makes_the_same_table_though_a_worker_is_killed(
 
 def test_without_ray_what_to_install_is_told(pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(InputError, match=r"--engine ray needs Ray Data; pip install 'hemascope\[cluster\]'"):
+    with pytest.raises(InputError, match=r"--engine ray needs Ray Data; run pip install '.\[cluster\]'"):
         predict_to_table([pool], tmp_path / "table.csv", engine="ray")
     assert list(tmp_path.iterdir()) == []
 

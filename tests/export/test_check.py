@@ -53,3 +53,9 @@ def test_times_are_told_for_one_picture_and_for_many(finished: Run) -> None:
     took = milliseconds(Model(finished.model / "model.onnx"), picture_files(32).as_stored["32 x 32"])
     assert list(took) == ["batch of 1", "batch of 64"]
     assert min(took.values()) > 0
+
+
+def test_another_answer_of_two_that_are_as_likely_is_no_difference() -> None:
+    expected = np.array([[0.4, 0.3996, 0.2004], [0.5, 0.3, 0.2]], np.float32)
+    assert difference(expected[:, [1, 0, 2]][:1], expected[:1]).labels == 0
+    assert difference(expected[:, [1, 0, 2]], expected).labels == 1

@@ -152,6 +152,6 @@ def test_what_cannot_be_searched_is_refused_in_a_sentence(
         search_recipe(few, tiny(members=3), tmp_path / "a", minutes=1, say=quiet)
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "optuna" else found(name))
-    with pytest.raises(InputError, match=r"'optuna', which is not installed; run: pip install 'hemascope\[search\]'"):
+    with pytest.raises(InputError, match=r"'optuna', which is not installed; run pip install '.\[search\]'"):
         search_recipe(few, tiny(), tmp_path / "a", minutes=1, say=quiet)
     assert not (tmp_path / "a").exists()

@@ -28,13 +28,15 @@ LARGE = (363, 360)
 """Height and width in pixels of the pictures of a common analyser, which are not square."""
 SEED = 4919
 JPEG_QUALITY = 95
+TIE = 1e-3
+"""By how much the expected answer must be ahead of another for the other to be a different answer."""
 
 
 @dataclass(frozen=True)
 class Difference:
     """How far two models are from each other on the same pictures.
 
-    probability: the largest difference in one. labels: how many of the answers name another class.
+    probability: the largest difference in one. labels: how many of the answers name another class, but for ties.
     """
 
     probability: float
@@ -47,9 +49,12 @@ class Difference:
 
 def difference(found: Probabilities, expected: Probabilities) -> Difference:
     """Of two tables of probabilities, float (n, classes)."""
+    rows, named = np.arange(len(found)), found.argmax(1)
+    # Which of two classes comes first that are as likely to the last digits is no answer of a model.
+    lead = expected.max(1, initial=0.0) - expected[rows, named]
     return Difference(
         float(np.abs(found - expected).max(initial=0.0)),
-        int((found.argmax(1) != expected.argmax(1)).sum()),
+        int((lead > TIE).sum()),
         len(found),
     )
 
