@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from hemascope import draw_cells
 from hemascope.audit.findings import Audit, audit
 from hemascope.audit_report import MOST_GROUPS, MOST_ROWS, write_audit_report
-from hemascope.audit_report.words import titled
 from hemascope.data.cells import Cells
 
 HOSTILE = "<script>alert('cell')</script>\"><img src=https://example.org/x.png>"
@@ -259,8 +258,3 @@ def test_a_clean_set_without_labels_has_a_page_too(tmp_path: Path) -> None:
     page = Page(write_audit_report(audit(bare), tmp_path))
     assert "40 pictures" in page.text
     assert "Shortcuts" not in page.text
-
-
-def test_a_title_leaves_the_rest_of_a_word_alone() -> None:
-    assert titled("JPEG quality") == "JPEG quality"
-    assert titled("border") == "Border"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from hemascope.wording import every, listed, many
+from hemascope.wording import capitalised, every, listed, many
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,9 @@ def test_all_of_one_is_that_one() -> None:
 
 def test_names_are_listed_as_a_sentence_lists_them() -> None:
     assert [listed(names) for names in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]
+
+
+def test_a_capital_leaves_the_rest_of_a_word_alone() -> None:
+    assert capitalised("JPEG quality") == "JPEG quality"
+    assert capitalised("border") == "Border"
+    assert capitalised("") == ""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hemascope.runtime import ONE_ANSWER
 from hemascope.trust.outliers import unusually_many
-from hemascope.wording import every, many
+from hemascope.wording import capitalised, every, many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,7 +97,7 @@ def _prepared(done: Mapping[str, Any]) -> Iterator[Check]:
         yield _check(
             "care",
             "The pictures were changed before they were named",
-            f"{told[:1].upper()}{told[1:]}. The set seemed less strange to the model so; with --crop whole --stain "
+            f"{capitalised(told)}. The set seemed less strange to the model so; with --crop whole --stain "
             "keep it is named as it is: where that scores higher, the change was a mistake.",
         )
 
@@ -109,7 +109,7 @@ def _unlike(trust: Mapping[str, Any]) -> Iterator[Check]:
         yield _check(
             "care",
             "These pictures differ from those of training",
-            f"{told[:1].upper()}{told[1:]}. What was proved on training's own kind need not hold here.",
+            f"{capitalised(told)}. What was proved on training's own kind need not hold here.",
         )
     strange, kept, rows = trust.get("strange"), trust.get("usual_kept"), trust.get("rows") or 0
     if strange is not None and kept is not None and unusually_many(strange, kept, rows):

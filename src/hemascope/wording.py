@@ -23,6 +23,11 @@ def listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
 
 
+def capitalised(text: str) -> str:
+    """With a capital at its beginning; the rest stays, so that JPEG stays JPEG."""
+    return text[:1].upper() + text[1:]
+
+
 def install(extra: str) -> str:
     """The command that brings an optional part of hemascope, which is installed from its folder."""
     return f"pip install '.[{extra}]' in the folder of hemascope"

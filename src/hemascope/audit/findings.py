@@ -150,12 +150,15 @@ def audit(
     shortcuts = find_shortcuts(cells, background_measures(cells), facts, near_group, copies.keep)
     findings = _table(cells, hashes, copies, near_group, near, leaked, outliers, suspects)
     about = tuple(shape_of_set(cells, statistics, facts))
-    named = float("nan")
-    if suspects is not None:
-        likeliest = suspects["suggested_label"].to_numpy()
-        told = likeliest != UNKNOWN_LABEL
-        named = float((likeliest == cells.labels)[told].mean()) if told.any() else named
+    named = float("nan") if suspects is None else _labels_named(suspects, cells.labels)
     return Audit(cells, findings, near, leaked, shortcuts, about, statistics, named)
+
+
+def _labels_named(suspects: pd.DataFrame, labels: NDArray[np.int64]) -> float:
+    """The share of judged labels that the judge names too; NaN where none was judged."""
+    likeliest = suspects["suggested_label"].to_numpy()
+    judged = likeliest != UNKNOWN_LABEL
+    return float((likeliest == labels)[judged].mean()) if judged.any() else float("nan")
 
 
 def _varied(cells: Cells) -> dict[str, NDArray[Any]]:

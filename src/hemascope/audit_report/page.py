@@ -10,11 +10,12 @@ from hemascope.audit.findings import ISSUES, Audit
 from hemascope.audit.shortcuts import NOTEWORTHY
 from hemascope.audit_report.groups import sections_of, thumbnails
 from hemascope.audit_report.spread import figures_of, histograms_of
-from hemascope.audit_report.words import records, shortened, titled
+from hemascope.audit_report.words import records, shortened
 from hemascope.data.cells import Cells
 from hemascope.files import replacing
 from hemascope.report import render
 from hemascope.version import __version__
+from hemascope.wording import capitalised
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,14 +53,14 @@ def write_audit_report(audit: Audit, folder: Path, against: Sequence[Cells] = ()
         "version": __version__,
         "source": shortened(cells.source),
         "against": [shortened(other.source) for other in against],
-        "verdict": f"{audit.verdict[:1].upper()}{audit.verdict[1:]}",
+        "verdict": capitalised(audit.verdict),
         "advice": advice,
         "to_look_at": audit.to_look_at,
         "leaks": int(findings["is_leak"].sum()),
         "findings": [
             {
                 "kind": "care" if finding.care else "know",
-                "name": titled(ISSUE_NAMES.get(finding.name, finding.name)),
+                "name": capitalised(ISSUE_NAMES.get(finding.name, finding.name)),
                 "number": finding.shown or f"{finding.number:,.0f}",
                 "text": _as_sentence(finding.sentence),
                 "section": finding.name if finding.name in {section.issue for section in sections} else "",
@@ -108,5 +109,5 @@ def _listed(findings: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _as_sentence(text: str) -> str:
-    whole = text[:1].upper() + text[1:]
+    whole = capitalised(text)
     return whole if whole.endswith((".", "!", "?", "…")) else f"{whole}."

@@ -19,8 +19,3 @@ def shortened(text: object) -> str:
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a table, each as a dict from column to value."""
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
-
-
-def titled(words: str) -> str:
-    """Words as a title: only the first letter changes, so that JPEG stays JPEG."""
-    return words[:1].upper() + words[1:]
