@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hemascope import metrics
 from hemascope.belief import reasons_to_believe
+from hemascope.cli.tables import summary
 from hemascope.comparison import compare
 from hemascope.data import Cells, pixel_hashes
 from hemascope.errors import InputError
@@ -22,7 +23,6 @@ from hemascope.evaluate import (
     constant_class_warning,
     evaluate,
     score,
-    summary,
 )
 from hemascope.pipeline import train
 from hemascope.recipe import Recipe

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -276,41 +276,6 @@ def constant_class_warning(
         f"{class_names[largest]}, but only {labelled:,} labelled so; check the pixel range: a network that expects "
         "0..255 and gets 0..1 does this, and so one with 0.93 on its own test can score below a constant on another."
     )
-
-
-def summary(scores: Mapping[str, Any]) -> str:
-    """The scores in a few aligned lines, for a terminal."""
-    classes = sum(row["support"] > 0 for row in scores["per_class"])
-    lines = [("scored on", f"{many(scores['n'], 'picture')}, {many(classes, 'class', 'classes')}")]
-    for name, title in (
-        ("accuracy", "accuracy"),
-        ("balanced_accuracy", "balanced accuracy"),
-        ("macro_f1", "macro-F1"),
-        ("auc", "AUC, one against rest"),
-    ):
-        interval = scores[f"{name}_interval"]
-        between = f"   {interval[0]:.4f} to {interval[1]:.4f}" if interval else ""
-        lines.append((title, "undefined" if scores[name] is None else f"{scores[name]:.4f}{between}"))
-    weakest = sorted((row for row in scores["per_class"] if row["support"]), key=lambda row: float(row["recall"]))
-    lines += [
-        ("" if place else "weakest classes", f"{row['class']}: {row['recall']:.4f}, {_found(row)} found")
-        for place, row in enumerate(row for row in weakest[:3] if row["recall"] < 1)
-    ]
-    lines += [
-        (
-            "" if place else "most confused",
-            f"{pair['true']} called {pair['predicted']}: {pair['count']:,} ({pair['share']:.1%})",
-        )
-        for place, pair in enumerate(scores["most_confused"][:3])
-    ]
-    calibration = scores["calibration"]
-    lines.append(("calibration error", f"{calibration['expected_calibration_error']:.4f}"))
-    width = max(len(title) for title, _ in lines) + 3
-    return "\n".join(f"{title:<{width}}{text}" for title, text in lines)
-
-
-def _found(row: Mapping[str, Any]) -> str:
-    return f"{round(row['recall'] * row['support']):,} of {row['support']:,}"
 
 
 def check_labels(cells: Cells, source: str) -> None:

@@ -102,8 +102,8 @@ def evaluate(
             look_at(opened, cells, model.name, shown=shown, preparation=done), cells, out, spot_check, labels
         )
         return
+    from hemascope.cli.tables import summary
     from hemascope.evaluate import evaluate as score
-    from hemascope.evaluate import summary
 
     def scored(model: Path) -> Evaluation:
         opened, shown, done = prepared(model)

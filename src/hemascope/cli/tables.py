@@ -1,13 +1,13 @@
-"""A table of scores on the terminal, as wide as the terminal is."""
+"""Scores on the terminal: a leaderboard as wide as it is, and a few aligned lines for one model."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hemascope.wording import listed
+from hemascope.wording import listed, many
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -107,3 +107,38 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def summary(scores: Mapping[str, Any]) -> str:
+    """The scores in a few aligned lines, for a terminal."""
+    classes = sum(row["support"] > 0 for row in scores["per_class"])
+    lines = [("scored on", f"{many(scores['n'], 'picture')}, {many(classes, 'class', 'classes')}")]
+    for name, title in (
+        ("accuracy", "accuracy"),
+        ("balanced_accuracy", "balanced accuracy"),
+        ("macro_f1", "macro-F1"),
+        ("auc", "AUC, one against rest"),
+    ):
+        interval = scores[f"{name}_interval"]
+        between = f"   {interval[0]:.4f} to {interval[1]:.4f}" if interval else ""
+        lines.append((title, "undefined" if scores[name] is None else f"{scores[name]:.4f}{between}"))
+    weakest = sorted((row for row in scores["per_class"] if row["support"]), key=lambda row: float(row["recall"]))
+    lines += [
+        ("" if place else "weakest classes", f"{row['class']}: {row['recall']:.4f}, {_found(row)} found")
+        for place, row in enumerate(row for row in weakest[:3] if row["recall"] < 1)
+    ]
+    lines += [
+        (
+            "" if place else "most confused",
+            f"{pair['true']} called {pair['predicted']}: {pair['count']:,} ({pair['share']:.1%})",
+        )
+        for place, pair in enumerate(scores["most_confused"][:3])
+    ]
+    calibration = scores["calibration"]
+    lines.append(("calibration error", f"{calibration['expected_calibration_error']:.4f}"))
+    width = max(len(title) for title, _ in lines) + 3
+    return "\n".join(f"{title:<{width}}{text}" for title, text in lines)
+
+
+def _found(row: Mapping[str, Any]) -> str:
+    return f"{round(row['recall'] * row['support']):,} of {row['support']:,}"

@@ -163,7 +163,7 @@ def train(
         options |= {"test": further, "all_tests": all_tests, "stress": stress}
         print_table(compare_recipes(cells, recipes, out, seeds=numbers, **options), out / "leaderboard.csv")
     else:
-        from hemascope.evaluate import summary
+        from hemascope.cli.tables import summary
 
         run = pipeline.train(cells, recipes[0], out, test=further, stress=stress, seed=numbers[0], **options)
         if not leads():
