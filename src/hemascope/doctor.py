@@ -45,7 +45,7 @@ def examine() -> list[Finding]:
     """Look at the installation, the machine, the models and the recipes."""
     return [
         Finding("hemascope", f"{__version__}, Python {platform.python_version()}"),
-        _packages("base install", BASE, "pip install hemascope"),
+        _packages("base install", BASE, "pip install . in the folder of hemascope"),
         _packages("training", TRAIN, install("train")),
         _packages("search", SEARCH, install("search")),
         _packages("cluster", CLUSTER, install("cluster")),
