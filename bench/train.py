@@ -3,13 +3,14 @@
     python bench/train.py [--short]
 
 It needs no data: the pictures are drawn by a program and repeated up to the number of rows wanted. On the CPU two
-threads compute and the network is that of the recipe `small` at 96 pixels; where torch sees a GPU, DenseNet121 follows
-there. Three sections, each measurement in a process of its own:
+threads compute and the networks are those of the recipes `small` and `robust` at 96 pixels, in float32 and, where the
+CPU has instructions for it, in bfloat16; where torch sees a GPU, DenseNet121 follows there, in what "auto" chooses.
+Three sections, each measurement in a process of its own:
 
-rate: images/s of our step with the recipe's augmentation, EMA, clipping and class weights, beside a timm model with a
-DataLoader of two workers and torchvision's transforms for each picture, at batch 35 and 256, in turns in one process;
-and the share of our time that the network's own forward, backward and optimiser do not take, which the same network
-and optimiser tell on a batch that lies ready.
+rate: images/s of our step with the recipe's augmentation, EMA, clipping and class weights, beside the same timm model
+in the same precision with a DataLoader of two workers and torchvision's transforms for each picture, at batch 35 and
+256, in turns in one process; and the share of our time that the network's own forward, backward and optimiser do not
+take, which the same network and optimiser tell on a batch that lies ready.
 memory: the peak of a process (on a GPU, of torch's allocations) at batch 35 and 512.
 epoch: the time of an epoch at 3,000, 12,000 and 48,000 rows. More than EPOCH_STEPS steps are not run: the time is then
 that of those steps times what is left out, and the table says so.
@@ -51,7 +52,9 @@ def pictures(rows: int) -> tuple[Any, Any]:
         return drawn["images"][places], drawn["labels"][places]
 
 
-def our_steps(rows: int, batch: int, backbone: str, device: str, compiled: bool) -> Iterator[tuple[float, Any]]:
+def our_steps(
+    rows: int, batch: int, backbone: str, device: str, precision: str, compiled: bool
+) -> Iterator[tuple[float, Any]]:
     """Endless steps of ours: gives the seconds so far and the parts that a bare step can use."""
     import torch
 
@@ -68,8 +71,8 @@ def our_steps(rows: int, batch: int, backbone: str, device: str, compiled: bool)
     images, labels = pictures(rows)
     changes = {"backbone": backbone, "batch_size": batch, "image_size": images.shape[1]}
     recipe = load_recipe("small").model_copy(update=changes)
-    fabric = build_fabric(device, "auto")
     network, _ = build_model(recipe, [str(label) for label in range(8)])
+    fabric = build_fabric(device, precision, network)
     network = network.to(fabric.device).to(memory_format=torch.channels_last)
     optimizer = build_optimizer(network, recipe, 1e-4)
     average = WeightAverage(network, recipe.ema_decay)
@@ -99,7 +102,7 @@ def bare_steps(ours: Iterator[tuple[float, Any]]) -> Iterator[tuple[float, Any]]
         yield synchronized(step.fabric.device), None
 
 
-def usual_steps(rows: int, batch: int, backbone: str, device: str) -> Iterator[tuple[float, Any]]:
+def usual_steps(rows: int, batch: int, backbone: str, device: str, precision: str) -> Iterator[tuple[float, Any]]:
     """The loop that everybody writes, with what torchvision has of the recipe's families, as often as there."""
     import timm
     import torch
@@ -142,7 +145,7 @@ def usual_steps(rows: int, batch: int, backbone: str, device: str) -> Iterator[t
     )  # fmt: skip
     while True:
         for seen, shown in loader:
-            with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            with torch.autocast(device, torch.bfloat16, enabled=device == "cuda" or precision == "bfloat16"):
                 loss = loss_of(network(seen.to(on, non_blocking=True)), shown.to(on, non_blocking=True))
             optimizer.zero_grad()
             loss.backward()
@@ -159,13 +162,13 @@ def synchronized(device: Any) -> float:
     return time.perf_counter()
 
 
-def rate(batch: int, backbone: str, device: str, short: bool) -> Figures:
+def rate(batch: int, backbone: str, device: str, precision: str, short: bool) -> Figures:
     """Images/s of ours, of the usual loop and of the bare network, in turns; medians of the turns."""
     rows = max(ROWS[device] // (10 if short else 1), 2 * batch)
     turns = 1 if short else 3
     steps = 2 if short else max(1_500 // batch, 4) * (8 if device == "cuda" else 1)
-    ours = our_steps(rows, batch, backbone, device, compiled=device == "cuda")
-    loops = {"ours": ours, "bare": bare_steps(ours), "usual": usual_steps(rows, batch, backbone, device)}
+    ours = our_steps(rows, batch, backbone, device, precision, compiled=device == "cuda")
+    loops = {"ours": ours, "bare": bare_steps(ours), "usual": usual_steps(rows, batch, backbone, device, precision)}
     for loop in loops.values():
         for _ in range(2 if short else 6):
             next(loop)
@@ -185,10 +188,10 @@ def rate(batch: int, backbone: str, device: str, short: bool) -> Figures:
     return figures
 
 
-def memory(batch: int, backbone: str, device: str, short: bool) -> Figures:
+def memory(batch: int, backbone: str, device: str, precision: str, short: bool) -> Figures:
     """The peak after some steps, and what the process took before it trained."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    loop = our_steps(max(3_000, batch), batch, backbone, device, compiled=False)
+    loop = our_steps(max(3_000, batch), batch, backbone, device, precision, compiled=False)
     for _ in range(1 if short else 4):
         next(loop)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -200,10 +203,10 @@ def memory(batch: int, backbone: str, device: str, short: bool) -> Figures:
     return found
 
 
-def epoch(rows: int, backbone: str, device: str, short: bool) -> Figures:
+def epoch(rows: int, backbone: str, device: str, precision: str, short: bool) -> Figures:
     """The time of an epoch at the recipe's batch of 64, and the peak of the process."""
     batch = 64
-    loop = our_steps(rows, batch, backbone, device, compiled=False)
+    loop = our_steps(rows, batch, backbone, device, precision, compiled=False)
     whole = rows // batch
     steps = min(whole, 3 if short else EPOCH_STEPS)
     next(loop)
@@ -244,25 +247,30 @@ def main() -> int:
     os.environ["OMP_NUM_THREADS"] = THREADS
     import torch
 
+    from hemascope.devices import cpu_has_bfloat16
     from hemascope.recipe import load_recipe
     from hemascope.synthetic import draw_cells
 
-    cases = [(load_recipe("small").backbone, "cpu"), ("densenet121", "cuda")]
+    small, robust = (load_recipe(name).backbone for name in ("small", "robust"))
+    precisions = ["float32"] + (["bfloat16"] if cpu_has_bfloat16() else [])
+    cases = [(backbone, "cpu", precision) for precision in precisions for backbone in (small, robust)]
+    cases.append(("densenet121", "cuda", "auto"))
     figures: Figures = {"torch": torch.__version__, "rate": [], "memory": [], "epoch": []}
     with tempfile.TemporaryDirectory() as folder:
         os.environ["HEMASCOPE_BENCH_CELLS"] = str(Path(folder) / "cells.npz")
         drawn = draw_cells(64, size=32) if asked.short else draw_cells(DRAWN)
         np.savez(os.environ["HEMASCOPE_BENCH_CELLS"], images=drawn.images[:], labels=drawn.labels)
-        for backbone, device in cases:
+        for backbone, device, precision in cases:
             if device == "cuda" and not torch.cuda.is_available():
                 print(f"{backbone} on cuda: torch sees no GPU here, nothing is measured", flush=True)
                 figures["cuda"] = "torch sees no GPU here"
                 continue
-            print(
-                f"{backbone} on {device}: rate at batch 35 and 256, then memory, then the time of an epoch", flush=True
-            )
-            on = {"short": asked.short, "backbone": backbone, "device": device}
+            print(f"{backbone} on {device}, {precision}: rate at batch 35 and 256", flush=True)
+            on = {"short": asked.short, "backbone": backbone, "device": device, "precision": precision}
             figures["rate"] += [measured("rate", batch=batch, **on) for batch in (35, 256)]
+            if backbone == robust or precision == "bfloat16":
+                continue
+            print("  memory at batch 35 and 512, and the time of an epoch", flush=True)
             figures["memory"] += [measured("memory", batch=batch, **on) for batch in (35, 512)]
             figures["epoch"] += [measured("epoch", rows=rows, **on) for rows in (3_000, 12_000, 48_000)]
     print(json.dumps(figures))

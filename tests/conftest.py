@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from hemascope import devices
 from hemascope.cli import main
 from hemascope.data import Cells
 from hemascope.pipeline import train
@@ -43,6 +44,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What the tests corrupt is kept in a folder of theirs, not in the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HEMASCOPE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def same_precision() -> Iterator[None]:
+    """Every machine trains the tests' networks in 32 bits, also one whose CPU would do so in bfloat16."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(devices, "cpu_has_bfloat16", lambda: False)
         yield
 
 

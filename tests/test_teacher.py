@@ -12,6 +12,7 @@ from torch.nn.functional import one_hot
 
 from hemascope.batches import Batch
 from hemascope.data import Cells
+from hemascope.devices import build_fabric
 from hemascope.ensemble import load_network
 from hemascope.errors import InputError
 from hemascope.pipeline import fit, training_options
@@ -45,7 +46,7 @@ def test_targets_are_in_part_the_labels_and_in_part_the_answers(teacher: Run, ti
     recipe = tiny(teacher=str(teacher.folder), teacher_share=share)
     pictures = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8)
     labels = torch.tensor([0, 1, 2, 3, 4, 5, 6])
-    batch = Teacher(recipe, torch.device("cpu")).joined(Batch(pictures, labels, slice(1, 6)))
+    batch = Teacher(recipe, build_fabric("cpu", "float32")).joined(Batch(pictures, labels, slice(1, 6)))
     with torch.no_grad():
         told = load_network(teacher)[0](pictures).softmax(1)
     expected = one_hot(labels, 8).float()

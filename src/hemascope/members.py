@@ -43,6 +43,7 @@ def train_members(cells: Cells, recipe: Recipe, run: Run, options: Options, say:
         [row for member in found for row in member.history],
         [row for member in found for row in member.stages],
         list(dict.fromkeys(note for member in found for note in member.notes)),
+        found[0].precision,
     )
 
 

@@ -188,6 +188,7 @@ def fit(
             "class_names": list(prepared.cells.class_names),
             "weights": trained.weights.origin,
             "parameters": parameters,
+            "trained_in": trained.precision,
             "stages": trained.stages,
             "notes": [*trained.notes, *trust.notes],
             "largest_difference_of_export": difference,

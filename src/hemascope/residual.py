@@ -1,22 +1,23 @@
-"""A plain residual network for small pictures, known to timm as `cell_residual`.
+"""Plain residual networks for small pictures, known to timm as `cell_residual` and `cell_residual_deep`.
 
 At 96 pixels a network made for 224 leaves its last stages 3 x 3 places and spends most of a CPU's time on its first
-ones. This one cuts the picture into overlapping patches of 6 x 6 every 4 pixels, and then has one residual block each
-at 24 x 24, 12 x 12, 6 x 6 and 3 x 3 places: dense convolutions, which two CPU cores are best at. He et al., Deep
-residual learning for image recognition, 2016; the mean instead of a stride on the way past a block after He et al.,
-Bag of tricks for image classification with convolutional neural networks, 2019.
+ones. These cut the picture into overlapping patches of 6 x 6 every 4 pixels, and then have residual blocks at 24 x 24,
+12 x 12, 6 x 6 and 3 x 3 places, one each or two to three: dense convolutions, which CPU cores are best at. He et al.,
+Deep residual learning for image recognition, 2016; the mean instead of a stride on the way past a block after He et
+al., Bag of tricks for image classification with convolutional neural networks, 2019.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from timm.models import register_model
 from torch import nn
 
-WIDTHS = (48, 96, 192, 256)
+WIDTHS, DEPTHS = (48, 96, 192, 256), (1, 1, 1, 1)
+DEEP_WIDTHS, DEEP_DEPTHS = (48, 96, 192, 384), (2, 2, 3, 2)
 PATCH, STRIDE = 6, 4
 
 
@@ -42,7 +43,14 @@ class Block(nn.Module):
 class CellResidual(nn.Module):
     """float (n, in_chans, h, w) -> the mean of the last feature map (n, widths[-1]), or logits (n, num_classes)."""
 
-    def __init__(self, widths: Sequence[int] = WIDTHS, num_classes: int = 0, in_chans: int = 3) -> None:
+    def __init__(
+        self,
+        widths: Sequence[int] = WIDTHS,
+        depths: Sequence[int] = DEPTHS,
+        num_classes: int = 0,
+        in_chans: int = 3,
+    ) -> None:
+        """widths: channels at each of the resolutions, each half of the one before. depths: blocks at each."""
         super().__init__()
         self.num_features = widths[-1]
         self.stem = nn.Sequential(
@@ -50,8 +58,12 @@ class CellResidual(nn.Module):
             nn.BatchNorm2d(widths[0]),
             nn.ReLU(),
         )
-        before = (widths[0], *widths)
-        self.blocks = nn.Sequential(*(Block(before[at], width, 1 if at == 0 else 2) for at, width in enumerate(widths)))
+        blocks, channels = [], widths[0]
+        for at, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+            for number in range(depth):
+                blocks.append(Block(channels, width, 2 if at > 0 and number == 0 else 1))
+                channels = width
+        self.blocks = nn.Sequential(*blocks)
         self.classifier: nn.Module = nn.Linear(widths[-1], num_classes) if num_classes else nn.Identity()
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -73,8 +85,19 @@ class CellResidual(nn.Module):
 @register_model
 def cell_residual(pretrained: bool = False, **options: Any) -> CellResidual:
     """The network of the recipe `small`. There are no weights of it on any hub: pretrained must be False."""
+    return _built("cell_residual", WIDTHS, DEPTHS, pretrained, options)
+
+
+@register_model
+def cell_residual_deep(pretrained: bool = False, **options: Any) -> CellResidual:
+    """The network of the recipe `robust`. There are no weights of it on any hub: pretrained must be False."""
+    return _built("cell_residual_deep", DEEP_WIDTHS, DEEP_DEPTHS, pretrained, options)
+
+
+def _built(
+    name: str, widths: Sequence[int], depths: Sequence[int], pretrained: bool, options: Mapping[str, Any]
+) -> CellResidual:
     if pretrained:
-        raise ValueError("cell_residual has no pretrained weights; train it from random ones.")
-    return CellResidual(
-        **{name: value for name, value in options.items() if name in ("widths", "num_classes", "in_chans")}
-    )
+        raise ValueError(f"{name} has no pretrained weights; train it from random ones.")
+    taken = {key: value for key, value in options.items() if key in ("widths", "depths", "num_classes", "in_chans")}
+    return CellResidual(**{"widths": widths, "depths": depths} | taken)

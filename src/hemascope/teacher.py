@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from lightning_fabric import Fabric
 from torch.nn.functional import one_hot
 
 from hemascope.batches import Batch
@@ -21,10 +22,12 @@ from hemascope.run import Run
 class Teacher:
     """What makes a batch's targets shares of classes: in part the labels, in part what a trained network says."""
 
-    def __init__(self, recipe: Recipe, device: torch.device) -> None:
+    def __init__(self, recipe: Recipe, fabric: Fabric) -> None:
         """recipe: one with a teacher. Raises InputError when that is not the folder of a trained network."""
         network, self.class_names, _ = load_network(Run(Path(recipe.teacher)))
-        self.network, self.share = network.to(device).requires_grad_(False), recipe.teacher_share
+        network = network.to(fabric.device).requires_grad_(False)
+        self.network = network.to(memory_format=torch.channels_last) if recipe.channels_last else network
+        self.share, self.fabric = recipe.teacher_share, fabric
 
     @torch.no_grad()
     def joined(self, batch: Batch) -> Batch:
@@ -33,7 +36,8 @@ class Teacher:
         if targets.ndim == 1:
             targets = one_hot(targets, len(self.class_names))
         targets = targets.float()
-        told = self.network(batch.pictures).float().softmax(1)
+        with self.fabric.autocast():
+            told = self.network(batch.pictures).float().softmax(1)
         targets[batch.share] = (1 - self.share) * targets[batch.share] + self.share * told
         return batch._replace(targets=targets)
 

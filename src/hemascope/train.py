@@ -24,7 +24,7 @@ from hemascope.average import WeightAverage
 from hemascope.batches import Batches, Source, batch_size, hold, steps_of
 from hemascope.compiled import Compiled
 from hemascope.data import Cells
-from hemascope.devices import any_process, build_fabric, reduced
+from hemascope.devices import any_process, build_fabric, is_low, reduced
 from hemascope.errors import InputError
 from hemascope.files import replacing
 from hemascope.loss import balanced_weights
@@ -61,7 +61,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network with its best weights restored, and how it came about."""
+    """A trained network with its best weights restored, and how it came about.
+
+    precision: in which it computed while it was trained; its weights have 32 bits in either.
+    """
 
     network: Network
     class_names: tuple[str, ...]
@@ -69,6 +72,7 @@ class Trained:
     history: list[dict[str, Any]]
     stages: list[dict[str, Any]]
     notes: list[str]
+    precision: str = "float32"
 
 
 @dataclass
@@ -112,11 +116,11 @@ def train_network(
     torch.manual_seed(draws.word(options.seed, 0, 0, "weights"))
     if recipe.backbone == "none":
         return _constant(training)
-    fabric = build_fabric(options.device, options.precision)
+    network, weights = build_model(recipe, cells.class_names)
+    fabric = build_fabric(options.device, options.precision, network)
     fabric.launch()
     leads = fabric.global_rank == 0
     say = say if leads else lambda sentence: None
-    network, weights = build_model(recipe, cells.class_names)
     place, log = _Place(), _Log()
     saved = checkpoint.load(folder / "checkpoint")
     if saved is not None:
@@ -128,13 +132,16 @@ def train_network(
         say(log.notes[-1])
     if any_process(fabric, fabric.broadcast(place.total_epochs) != place.total_epochs):
         raise InputError(f"{folder}: the processes find different epochs there; name a folder that all nodes share.")
+    precision = "bfloat16" if is_low(fabric) else "float32"
+    if (options.precision, precision, fabric.device.type) == ("auto", "bfloat16", "cpu"):
+        say("computing in bfloat16, for which this CPU has instructions; --precision float32 would take longer")
     stages = [stage for stage in recipe.stages if not (stage.freeze_backbone and weights.random)]
     scalars = Scalars(folder / "tensorboard", place.total_epochs) if options.tensorboard and leads else None
 
     network = network.to(fabric.device)
     if recipe.channels_last:
         network = network.to(memory_format=torch.channels_last)
-    teacher = Teacher(recipe, fabric.device) if recipe.teacher else None
+    teacher = Teacher(recipe, fabric) if recipe.teacher else None
     source = hold(training.images, fabric.device)
     with fabric.rank_zero_first(local=True):
         held_out = Validation(validation, _selection(recipe, log, say))
@@ -236,7 +243,7 @@ def train_network(
         network.head.remember(*_embedded(network, source, training.labels, fabric.device))
     # Channels together in memory leave their trace in an exported graph, which no other runtime then rebuilds.
     network = network.cpu().to(memory_format=torch.contiguous_format).eval()
-    return Trained(network, cells.class_names, weights, log.history, log.stages, log.notes)
+    return Trained(network, cells.class_names, weights, log.history, log.stages, log.notes, precision)
 
 
 def _selection(recipe: Recipe, log: _Log, say: Say) -> str:

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from hemascope import devices
+from hemascope.devices import build_fabric, cpu_has_bfloat16, has_depthwise, is_low
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [({"avx512_bf16": True, "avx2": True}, True), ({"amx_bf16": True}, True), ({"avx2": True}, False), ({}, False)],
+)
+def test_a_cpu_is_asked_for_instructions_of_bfloat16(
+    monkeypatch: pytest.MonkeyPatch, told: dict[str, bool], expected: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
+    assert cpu_has_bfloat16() is expected
+
+
+def test_without_a_way_to_ask_a_cpu_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert cpu_has_bfloat16() is False
+
+
+@pytest.mark.parametrize(("name", "expected"), [("cell_residual", False), ("mobilenetv2_100", True)])
+def test_networks_with_a_filter_for_each_channel_are_told(name: str, expected: bool) -> None:
+    assert has_depthwise(timm.create_model(name)) is expected
+    # A grey picture has one channel, whose filter is dense.
+    assert not has_depthwise(nn.Conv2d(1, 4, 3))
+
+
+@pytest.mark.parametrize(
+    ("precision", "backbone", "has", "expected"),
+    [
+        ("auto", "cell_residual", True, True),
+        ("auto", "cell_residual", False, False),
+        ("auto", "mobilenetv2_100", True, False),
+        ("float32", "cell_residual", True, False),
+        ("bfloat16", "mobilenetv2_100", False, True),
+    ],
+)
+def test_bfloat16_is_taken_where_it_pays_or_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, precision: str, backbone: str, has: bool, expected: bool
+) -> None:
+    monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda: has)
+    fabric = build_fabric("cpu", precision, timm.create_model(backbone))
+    assert is_low(fabric) is expected
+    layer = fabric.setup(nn.Linear(2, 2))
+    with fabric.autocast():
+        assert torch.mm(torch.ones(2, 2), torch.ones(2, 2)).dtype is (torch.bfloat16 if expected else torch.float32)
+    assert next(layer.parameters()).dtype is torch.float32
