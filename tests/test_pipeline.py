@@ -59,6 +59,7 @@ def test_metrics_say_what_was_scored(finished: Run) -> None:
     metrics = json.loads(finished.metrics.read_text())
     assert metrics["weights"] == "random"
     assert metrics["parameters"] > 10_000
+    assert json.loads((finished.model / "model.json").read_text())["trained_in"] == "float32"
     for part in ("validation", "test"):
         low, high = metrics[part]["accuracy_interval"]
         assert low <= metrics[part]["accuracy"] <= high

@@ -77,7 +77,9 @@ def cpu_has_bfloat16() -> bool:
 
 def has_depthwise(network: nn.Module) -> bool:
     """Whether a network convolves each channel by itself, which a CPU does more slowly in bfloat16."""
-    return any(isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1 for module in network.modules())
+    return any(
+        isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1 for module in network.modules()
+    )
 
 
 def is_low(fabric: Fabric) -> bool:
