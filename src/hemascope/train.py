@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,7 @@ class _Place:
     since_cut: int = 0
     cut: float = 1.0
     seconds: float = 0.0
+    stage_seconds: float = 0.0
     micro_batch: int | None = None  # where memory did not suffice for the one asked for
 
 
@@ -223,7 +224,7 @@ def train_network(
                 _save(folder, network, average, best, optimizer, place, log, weights)
             if scalars is not None:
                 scalars.add(log.history[-1])
-            say(f"{title}: {_epoch_sentence(log.history[-1], place)}, at most {_left(place, stage)} left")
+            say(f"{title}: {_epoch_sentence(log.history[-1], place)}, {_left(place, stages)}")
             if on_epoch is not None:
                 on_epoch(log.history[-1])
             if any_process(fabric, _out_of_time(place, options)):
@@ -291,6 +292,7 @@ def _advance(place: _Place, score: tuple[float, float], recipe: Recipe, seconds:
     place.epoch += 1
     place.total_epochs += 1
     place.seconds += seconds
+    place.stage_seconds += seconds
     if score > place.best_score:
         place.best_score, place.best_epoch, place.since_best, place.since_cut = score, place.total_epochs, 0, 0
         return
@@ -353,14 +355,20 @@ def _epoch_sentence(row: Mapping[str, Any], place: _Place) -> str:
     )
 
 
-def _left(place: _Place, stage: Stage) -> str:
-    return clock((stage.epochs - place.epoch) * place.seconds / place.total_epochs)
+def _left(place: _Place, stages: Sequence[Stage]) -> str:
+    # Stages differ in the size of their pictures, so that the epochs of one tell nothing about those of another.
+    left = clock((stages[place.stage].epochs - place.epoch) * _seconds_per_epoch(place))
+    return f"at most {left} left" + ("" if place.stage + 1 == len(stages) else " of this stage")
+
+
+def _seconds_per_epoch(place: _Place) -> float:
+    """How long an epoch of this stage has taken so far, or of those before it."""
+    return place.stage_seconds / place.epoch if place.stage_seconds else place.seconds / max(place.total_epochs, 1)
 
 
 def _out_of_time(place: _Place, options: Options) -> bool:
     """Whether another epoch as long as those so far would end after the time given."""
-    per_epoch = place.seconds / max(place.total_epochs, 1)
-    return options.max_minutes is not None and place.seconds + per_epoch > options.max_minutes * 60
+    return options.max_minutes is not None and place.seconds + _seconds_per_epoch(place) > options.max_minutes * 60
 
 
 def _constant(training: Cells) -> Trained:
