@@ -216,7 +216,10 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 
 def command_line() -> str:
     """The command that a person would type to do this again."""
-    name = Path(sys.argv[0]).name
+    called = Path(sys.argv[0])
     import shlex
 
-    return shlex.join([name, *sys.argv[1:]]) if name == "hemascope" else ""
+    # The second is `python -m hemascope`, which launchers such as torchrun call.
+    if called.name == "hemascope" or called.parts[-2:] == ("hemascope", "__main__.py"):
+        return shlex.join(["hemascope", *sys.argv[1:]])
+    return ""
