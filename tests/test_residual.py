@@ -22,6 +22,7 @@ def test_timm_makes_it_by_name_and_it_is_small() -> None:
 
 def test_the_deep_one_has_more_blocks_at_the_same_resolutions() -> None:
     network = timm.create_model("cell_residual_deep", num_classes=8)
+    assert isinstance(network, CellResidual)
     assert network.forward_features(torch.zeros(1, 3, 96, 96)).shape == (1, 384, 3, 3)
     assert len(network.blocks) == 9
     assert 6.9e6 < sum(parameter.numel() for parameter in network.parameters()) < 1e7
