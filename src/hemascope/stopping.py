@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -58,6 +59,23 @@ def tell(sentence: str) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for stream in (sys.stdout, sys.stderr):
             os.dup2(nowhere, stream.fileno())
+
+
+def terminal_is_closed() -> bool:
+    """Whether a terminal that the program writes to was closed, which a write may find before the signal is there."""
+    try:
+        import termios
+    except ModuleNotFoundError:  # Windows has no such terminals
+        return False
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            termios.tcgetattr(stream.fileno())
+        except termios.error as error:
+            if error.args[0] == errno.EIO:
+                return True
+        except (OSError, ValueError):
+            continue  # no file stands behind it
+    return False
 
 
 def _raise(number: int, frame: FrameType | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import sys
 from typing import Annotated
 
@@ -15,7 +16,7 @@ from hemascope.cli.scoring import evaluate, predict
 from hemascope.cli.serving import review, serve
 from hemascope.cli.training import train
 from hemascope.errors import InputError
-from hemascope.stopping import StoppedError, raising_on_signals, tell
+from hemascope.stopping import StoppedError, raising_on_signals, tell, terminal_is_closed
 from hemascope.version import __version__
 
 app = typer.Typer(
@@ -36,6 +37,10 @@ def main() -> None:
         print(f"hemascope: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except OSError as error:
+        if error.errno == errno.EIO and terminal_is_closed():
+            stopped = StoppedError(signal.SIGHUP)
+            tell(f"hemascope: {stopped}")
+            raise SystemExit(stopped.exit_status) from None
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         where = f"{error.filename}: " if error.filename else ""
