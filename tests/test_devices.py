@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import timm
 import torch
 from torch import nn
 
 from hemascope import devices
-from hemascope.devices import build_fabric, cpu_has_bfloat16, has_depthwise, is_low
+from hemascope.data import Cells
+from hemascope.devices import build_fabric, cpu_has_bfloat16, has_depthwise, precision_of
+from hemascope.recipe import Recipe
+from hemascope.split import split
+from hemascope.train import Options, train_network
 
 
 @pytest.mark.parametrize(
@@ -47,8 +54,25 @@ def test_bfloat16_is_taken_where_it_pays_or_is_asked_for(
 ) -> None:
     monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda: has)
     fabric = build_fabric("cpu", precision, timm.create_model(backbone))
-    assert is_low(fabric) is expected
+    assert precision_of(fabric) == ("bfloat16" if expected else "float32")
     layer = fabric.setup(nn.Linear(2, 2))
     with fabric.autocast():
         assert torch.mm(torch.ones(2, 2), torch.ones(2, 2)).dtype is (torch.bfloat16 if expected else torch.float32)
     assert next(layer.parameters()).dtype is torch.float32
+
+
+def test_a_cpu_that_has_bfloat16_trains_in_it_and_says_so(
+    drawn: Cells, tiny: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda: True)
+    said: list[str] = []
+    low = train_network(split(drawn), tiny(), tmp_path / "low", Options(device="cpu"), said.append)
+    assert low.precision == "bfloat16"
+    assert any("computing in bfloat16" in sentence for sentence in said)
+    assert {value.dtype for value in low.network.parameters()} == {torch.float32}
+    options = Options(device="cpu", precision="float32")
+    whole = train_network(split(drawn), tiny(), tmp_path / "whole", options, said.append)
+    assert whole.precision == "float32"
+    for one, other in zip(low.history, whole.history, strict=True):
+        assert one["train_loss"] != other["train_loss"]
+        assert one["train_loss"] == pytest.approx(other["train_loss"], abs=0.1)

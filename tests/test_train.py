@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch._dynamo.backends.common import aot_autograd
 
-from hemascope import checkpoint, devices
+from hemascope import checkpoint
 from hemascope import train as train_module  # noqa: F401  (the function of that name must not hide the module)
 from hemascope.batches import Batch
 from hemascope.data import Cells
@@ -197,22 +197,6 @@ def test_a_device_that_is_not_there_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=sentence):
         trained(cells, tiny(), tmp_path, **options)
-
-
-def test_a_cpu_that_has_bfloat16_trains_in_it_and_says_so(
-    cells: Cells, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda: True)
-    said: list[str] = []
-    low = train_network(cells, tiny(), tmp_path / "low", Options(device="cpu"), said.append)
-    assert low.precision == "bfloat16"
-    assert any("computing in bfloat16" in sentence for sentence in said)
-    assert {value.dtype for value in low.network.parameters()} == {torch.float32}
-    whole = trained(cells, tiny(), tmp_path / "whole", device="cpu", precision="float32")
-    assert whole.precision == "float32"
-    for one, other in zip(low.history, whole.history, strict=True):
-        assert one["train_loss"] != other["train_loss"]
-        assert one["train_loss"] == pytest.approx(other["train_loss"], abs=0.1)
 
 
 def test_mixed_pictures_train_on_shares_and_resume_as_others_do(cells: Cells, tiny: Tiny, tmp_path: Path) -> None:

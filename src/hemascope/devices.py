@@ -84,9 +84,9 @@ def has_depthwise(network: nn.Module) -> bool:
     )
 
 
-def is_low(fabric: Fabric) -> bool:
-    """Whether the network computes in bfloat16."""
-    return isinstance(fabric.strategy.precision, MixedPrecision)
+def precision_of(fabric: Fabric) -> str:
+    """In what the network computes: one of PRECISIONS, but for "auto"."""
+    return "bfloat16" if isinstance(fabric.strategy.precision, MixedPrecision) else "float32"
 
 
 def describe_device(device: str, precision: str) -> str:

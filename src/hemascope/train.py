@@ -24,7 +24,7 @@ from hemascope.average import WeightAverage
 from hemascope.batches import Batches, Source, batch_size, hold, steps_of
 from hemascope.compiled import Compiled
 from hemascope.data import Cells
-from hemascope.devices import any_process, build_fabric, is_low, reduced
+from hemascope.devices import any_process, build_fabric, precision_of, reduced
 from hemascope.errors import InputError
 from hemascope.files import replacing
 from hemascope.loss import balanced_weights
@@ -89,7 +89,6 @@ class _Place:
     since_cut: int = 0
     cut: float = 1.0
     seconds: float = 0.0
-    stage_seconds: float = 0.0
     micro_batch: int | None = None  # where memory did not suffice for the one asked for
 
 
@@ -133,8 +132,8 @@ def train_network(
         say(log.notes[-1])
     if any_process(fabric, fabric.broadcast(place.total_epochs) != place.total_epochs):
         raise InputError(f"{folder}: the processes find different epochs there; name a folder that all nodes share.")
-    precision = "bfloat16" if is_low(fabric) else "float32"
-    if (options.precision, precision, fabric.device.type) == ("auto", "bfloat16", "cpu"):
+    precision = precision_of(fabric)
+    if options.precision == "auto" and precision == "bfloat16" and fabric.device.type == "cpu":
         say("computing in bfloat16, for which this CPU has instructions; --precision float32 would take longer")
     stages = [stage for stage in recipe.stages if not (stage.freeze_backbone and weights.random)]
     scalars = Scalars(folder / "tensorboard", place.total_epochs) if options.tensorboard and leads else None
@@ -224,14 +223,14 @@ def train_network(
                 _save(folder, network, average, best, optimizer, place, log, weights)
             if scalars is not None:
                 scalars.add(log.history[-1])
-            say(f"{title}: {_epoch_sentence(log.history[-1], place)}, {_left(place, stages)}")
+            say(f"{title}: {_epoch_sentence(log.history[-1], place)}, {_left(place, stages, log.history)}")
             if on_epoch is not None:
                 on_epoch(log.history[-1])
-            if any_process(fabric, _out_of_time(place, options)):
+            if any_process(fabric, _out_of_time(place, options, log.history)):
                 break
         network.load_state_dict(best, strict=False)
         log.stages.append(_stage_row(stage, place, log.history))
-        if any_process(fabric, _out_of_time(place, options)):
+        if any_process(fabric, _out_of_time(place, options, log.history)):
             if number + 1 < len(stages) or (place.epoch < stage.epochs and place.since_best < recipe.early_stopping):
                 told = "another epoch would not have fitted into the time given."
                 log.notes.append(f"Training was ended after {clock(place.seconds)}: {told}")
@@ -292,7 +291,6 @@ def _advance(place: _Place, score: tuple[float, float], recipe: Recipe, seconds:
     place.epoch += 1
     place.total_epochs += 1
     place.seconds += seconds
-    place.stage_seconds += seconds
     if score > place.best_score:
         place.best_score, place.best_epoch, place.since_best, place.since_cut = score, place.total_epochs, 0, 0
         return
@@ -355,20 +353,22 @@ def _epoch_sentence(row: Mapping[str, Any], place: _Place) -> str:
     )
 
 
-def _left(place: _Place, stages: Sequence[Stage]) -> str:
-    # Stages differ in the size of their pictures, so that the epochs of one tell nothing about those of another.
-    left = clock((stages[place.stage].epochs - place.epoch) * _seconds_per_epoch(place))
+def _left(place: _Place, stages: Sequence[Stage], history: list[dict[str, Any]]) -> str:
+    left = clock((stages[place.stage].epochs - place.epoch) * _seconds_per_epoch(place, history))
     return f"at most {left} left" + ("" if place.stage + 1 == len(stages) else " of this stage")
 
 
-def _seconds_per_epoch(place: _Place) -> float:
-    """How long an epoch of this stage has taken so far, or of those before it."""
-    return place.stage_seconds / place.epoch if place.stage_seconds else place.seconds / max(place.total_epochs, 1)
+def _seconds_per_epoch(place: _Place, history: list[dict[str, Any]]) -> float:
+    """How long an epoch of this stage has taken so far; stages differ in the size of their pictures."""
+    own = history[len(history) - place.epoch :]
+    return float(sum(row["seconds"] for row in own)) / max(len(own), 1)
 
 
-def _out_of_time(place: _Place, options: Options) -> bool:
+def _out_of_time(place: _Place, options: Options, history: list[dict[str, Any]]) -> bool:
     """Whether another epoch as long as those so far would end after the time given."""
-    return options.max_minutes is not None and place.seconds + _seconds_per_epoch(place) > options.max_minutes * 60
+    if options.max_minutes is None:
+        return False
+    return place.seconds + _seconds_per_epoch(place, history) > options.max_minutes * 60
 
 
 def _constant(training: Cells) -> Trained:

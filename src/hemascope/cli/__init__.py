@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -38,17 +38,19 @@ def main() -> None:
         raise SystemExit(2) from None
     except OSError as error:
         if error.errno == errno.EIO and terminal_is_closed():
-            stopped = StoppedError(signal.SIGHUP)
-            tell(f"hemascope: {stopped}")
-            raise SystemExit(stopped.exit_status) from None
+            _stop(StoppedError(signal.SIGHUP))
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         where = f"{error.filename}: " if error.filename else ""
         print(f"hemascope: {where}there is no room left on the disk; make some and try again.", file=sys.stderr)
         raise SystemExit(2) from None
     except StoppedError as stopped:
-        tell(f"hemascope: {stopped}")
-        raise SystemExit(stopped.exit_status) from None
+        _stop(stopped)
+
+
+def _stop(stopped: StoppedError) -> NoReturn:
+    tell(f"hemascope: {stopped}")
+    raise SystemExit(stopped.exit_status) from None
 
 
 def _version(asked: bool) -> None:
