@@ -163,9 +163,12 @@ def synchronized(device: Any) -> float:
 
 
 def rate(batch: int, backbone: str, device: str, precision: str, short: bool) -> Figures:
-    """Images/s of ours, of the usual loop and of the bare network, in turns; medians of the turns."""
+    """Images/s of ours, of the usual loop and of the bare network, in turns; medians of the turns.
+
+    What one has of another is the median of what it has in each turn, as a machine's pace changes between turns.
+    """
     rows = max(ROWS[device] // (10 if short else 1), 2 * batch)
-    turns = 1 if short else 3
+    turns = 1 if short else 5
     steps = 2 if short else max(1_500 // batch, 4) * (8 if device == "cuda" else 1)
     ours = our_steps(rows, batch, backbone, device, precision, compiled=device == "cuda")
     loops = {"ours": ours, "bare": bare_steps(ours), "usual": usual_steps(rows, batch, backbone, device, precision)}
@@ -183,9 +186,11 @@ def rate(batch: int, backbone: str, device: str, precision: str, short: bool) ->
                 ended = next(loop)[0]
             found[name].append(batch * steps / (ended - began))
     figures: Figures = {name: round(statistics.median(values), 1) for name, values in found.items()}
-    figures["times_the_usual"] = round(figures["ours"] / figures["usual"], 2)
-    figures["share_outside_the_network"] = round(1 - figures["ours"] / figures["bare"], 3)
-    return figures
+    to_usual, to_bare = (
+        statistics.median(one / other for one, other in zip(found["ours"], found[name], strict=True))
+        for name in ("usual", "bare")
+    )
+    return figures | {"times_the_usual": round(to_usual, 2), "share_outside_the_network": round(1 - to_bare, 3)}
 
 
 def memory(batch: int, backbone: str, device: str, precision: str, short: bool) -> Figures:
