@@ -1,10 +1,10 @@
 """What each ingredient of the recipe `small` brings: it is left out or exchanged, the rest and the budget being equal.
 
 Each network trains on 4,000 cells of the challenge file at 64 pixels, one seed, for EPOCHS epochs, the last NEARER of
-them nearer to clean, as in the recipe. It is scored on validation rows: clean, by the stress score, and in the colours of
-four other laboratories (the held-out corruption `stain_transfer` at its strongest). Data are sought in ../shared beside
-the checkout. Takes three quarters of an hour on two cores that have bfloat16; what is finished stands in runs/ablation
-and is not done again. The last line printed is one line of JSON.
+them nearer to clean, as in the recipe. It is scored on validation rows: clean, by the stress score, and in the colours
+of four other laboratories (the held-out corruption `stain_transfer` at its strongest). Data are sought in ../shared
+beside the checkout. Takes three quarters of an hour on two cores that have bfloat16; what is finished stands in
+runs/ablation and is not done again. The last line printed is one line of JSON.
 """
 
 from __future__ import annotations
