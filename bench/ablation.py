@@ -28,7 +28,7 @@ from hemascope.runtime import load_model
 from hemascope.stress import seed_for, stress_score
 
 FOLDER = Path(__file__).resolve().parents[1] / "runs" / "ablation"
-CELLS, EPOCHS, NEARER, RATE = 4000, 24, 5, 3.0e-3
+CELLS, EPOCHS, NEARER, RATE = 4000, 40, 8, 3.0e-3
 JOBS = 2
 
 Changes = Callable[[dict[str, Any]], None]
