@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -50,19 +51,37 @@ def main() -> int:
 
 
 def errors() -> Figures:
-    """How many clean cells of the public test each model calls by a wrong name, and how many all call by the same."""
-    public = load(CHALLENGE / "public_test.npz")
-    answered, wrong = {}, {}
+    """How many clean cells each model calls by a wrong name, and how many all call by the same one.
+
+    Of the public test, and of the rows of the training file that are not among the training rows of any model.
+    """
+    public, held_out = load(CHALLENGE / "public_test.npz"), load(CHALLENGE / "training_set.npz")
     for name in shipped_models():
-        kept = ~seen_rows(pixel_hashes(public), training_hashes(name), public.source or "public_test.npz")
-        cells, model = public.take(np.flatnonzero(kept)), load_model(name)
-        answered[name] = model.predict(np.asarray(cells.images[:])).argmax(1)
-        wrong[name] = answered[name] != cells.with_classes(model.class_names).labels
-        say(f"{name}: {int(wrong[name].sum())} of {len(cells):,} clean cells named wrongly")
-    first = next(iter(answered.values()))
-    alike = np.logical_and.reduce([wrong[name] & (answered[name] == first) for name in answered])
-    say(f"named by the same wrong name by all: {int(alike.sum())}")
-    return {**{name: int(which.sum()) for name, which in wrong.items()}, "alike": int(alike.sum())}
+        seen = seen_rows(pixel_hashes(public), training_hashes(name), public.source or "public_test.npz")
+        public = public.take(np.flatnonzero(~seen))
+        table = pd.read_csv(model_folder(name) / "split.csv", keep_default_na=False)
+        unused = table.loc[table["split"] != "train", "id"].to_numpy()
+        held_out = held_out.take(np.flatnonzero(np.isin(held_out.ids, unused)))
+    return {"public": wrong_alike("public test", public), "held_out": wrong_alike("rows held out", held_out)}
+
+
+def wrong_alike(what: str, cells: Cells) -> Figures:
+    """The mistakes of each shipped model on clean cells, and those that all make in the same words."""
+    models = {name: load_model(name) for name in shipped_models()}
+    names = next(iter(models.values())).class_names
+    labels, images = cells.with_classes(names).labels, np.asarray(cells.images[:])
+    answers = np.stack([model.predict(images).argmax(1) for model in models.values()])
+    alike = (answers == answers[0]).all(0) & (answers[0] != labels)
+    pairs = Counter(
+        " and ".join(sorted((names[label], names[told])))
+        for label, told in zip(labels[alike], answers[0][alike], strict=True)
+    )
+    found = {name: int((told != labels).sum()) for name, told in zip(models, answers, strict=True)}
+    say(f"{what}, {len(cells):,} clean cells: " + ", ".join(f"{name} errs on {n}" for name, n in found.items()))
+    say(
+        f"  all in the same words on {int(alike.sum())}: " + ", ".join(f"{n} {pair}" for pair, n in pairs.most_common())
+    )
+    return {"n": len(cells), **found, "alike": int(alike.sum()), "pairs": dict(pairs)}
 
 
 def figures_of(name: str) -> Figures:

@@ -232,7 +232,7 @@ def test_two_processes_follow_the_loss_of_one(data: Path, tiny: Tiny, tmp_path: 
         tiny(
             backbone="test_convnext",
             batch_size=36,
-            head_dropout=0,
+            head_dropout=0.5,
             augmentation=[{"name": "jitter"}, {"name": "mixup"}],
             stages=[{"name": "whole", "epochs": 3, "learning_rate": 0.003}],
             ema_decay=0.9,

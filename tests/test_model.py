@@ -27,9 +27,24 @@ Tiny = Callable[..., Recipe]
 def test_the_head_of_the_report(tiny: Tiny) -> None:
     network, weights = build_model(tiny(head_widths=[1024, 512]), CLASSES)
     layers = [type(layer).__name__ for layer in network.head.children()]
-    assert layers == ["Linear", "ReLU", "Dropout", "Linear", "ReLU", "Dropout", "Linear"]
+    assert layers == ["Linear", "ReLU", "BatchDropout", "Linear", "ReLU", "BatchDropout", "Linear"]
     assert [weight.shape[0] for weight in network.penalised_weights()] == [1024, 512]
     assert weights.random
+
+
+def test_dropout_draws_for_the_batch_and_not_for_its_parts(tiny: Tiny) -> None:
+    network, _ = build_model(tiny(head_widths=[64]), CLASSES)
+    embeddings = network.embedding(torch.rand(10, 3, 32, 32) * 255).detach()
+
+    def dropped(first: int, end: int) -> torch.Tensor:
+        torch.manual_seed(3)
+        network.shown_part(first, 10)
+        found: torch.Tensor = network.train().head(embeddings[first:end])
+        return found
+
+    whole = dropped(0, 10)
+    assert torch.allclose(torch.cat([dropped(0, 4), dropped(4, 5), dropped(5, 10)]), whole, atol=1e-6)
+    assert not torch.allclose(whole, network.eval().head(embeddings))
 
 
 def test_uint8_pictures_go_in_and_probabilities_come_out(tiny: Tiny, drawn: Cells) -> None:

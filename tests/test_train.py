@@ -231,8 +231,8 @@ def test_the_validation_stress_is_the_stress_score_of_the_report(cells: Cells, t
 
 
 def test_gradients_of_parts_sum_to_those_of_the_batch(cells: Cells, tiny: Tiny, tmp_path: Path) -> None:
-    # Without norms over the batch, without dropout.
-    recipe = tiny(backbone="test_convnext", head_dropout=0, augmentation=[{"name": "mixup"}], optimizer="sgd")
+    # Without norms over the batch.
+    recipe = tiny(backbone="test_convnext", head_dropout=0.5, augmentation=[{"name": "mixup"}], optimizer="sgd")
     whole = trained(cells, recipe, tmp_path / "whole")
     parts = trained(cells, recipe, tmp_path / "parts", micro_batch=5)
     for one, other in zip(whole.history, parts.history, strict=True):
@@ -253,7 +253,7 @@ def test_memory_that_does_not_suffice_halves_the_parts_and_keeps_the_batch(
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
         return forward(self, pictures)
 
-    recipe = tiny(backbone="test_convnext", head_dropout=0, augmentation=[], optimizer="sgd")
+    recipe = tiny(backbone="test_convnext", head_dropout=0.5, augmentation=[], optimizer="sgd")
     whole = trained(cells, recipe, tmp_path / "whole")
     monkeypatch.setattr(CellClassifier, "forward", short_of_memory)
     said: list[str] = []

@@ -90,10 +90,35 @@ class CellClassifier(Network):
         columns = torch.from_numpy(resize_weights(width, self.image_size)).to(image)
         return (rows @ (image @ columns.T).clamp(0, 255)).clamp(0, 255)
 
+    def shown_part(self, first: int, size: int) -> None:
+        """Say that the pictures to come are those from number `first` on of a batch of `size`, for their dropout."""
+        for layer in self.head.modules():
+            if isinstance(layer, BatchDropout):
+                layer.first, layer.size = first, size
+
     def penalised_weights(self) -> list[torch.Tensor]:
         """The weights of the dense layers that the recipe's L2 penalty stands on."""
         dense = [layer for layer in self.head.children() if isinstance(layer, nn.Linear)]
         return [layer.weight for layer in dense[:-1]]
+
+
+class BatchDropout(nn.Module):
+    """Dropout (n, d) -> (n, d) that draws for a whole batch, though only some of its pictures may be there.
+
+    So each picture loses the same, however many go through the network at a time and in whichever process. first,
+    size: which part of the batch comes next; with size 0, what comes is the batch.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share, self.first, self.size = share, 0, 0
+
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        rows = embeddings.shape[0]
+        if not self.training or self.size in (0, rows):
+            return nn.functional.dropout(embeddings, self.share, self.training)
+        kept = nn.functional.dropout(embeddings.new_ones(self.size, embeddings.shape[1]), self.share)
+        return embeddings * kept[self.first : self.first + rows]
 
 
 class NeighbourVote(nn.Module):
@@ -204,10 +229,10 @@ def build_model(recipe: Recipe, class_names: Sequence[str]) -> tuple[CellClassif
 def _head(features: int, recipe: Recipe, classes: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for width in recipe.head_widths:
-        layers += [nn.Linear(features, width), nn.ReLU(), nn.Dropout(recipe.head_dropout)]
+        layers += [nn.Linear(features, width), nn.ReLU(), BatchDropout(recipe.head_dropout)]
         features = width
     if not recipe.head_widths and recipe.head_dropout:
-        layers.append(nn.Dropout(recipe.head_dropout))
+        layers.append(BatchDropout(recipe.head_dropout))
     return nn.Sequential(*layers, nn.Linear(features, classes))
 
 

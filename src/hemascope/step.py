@@ -92,7 +92,8 @@ class Step:
         for piece, (pictures, shown) in enumerate(parts):
             last = piece == pieces - 1
             # Dropout draws from torch's own generator: seeded here, it does not depend on what came before.
-            torch.manual_seed(draws.word(self.seed, epoch, number, f"dropout:{place}" if place else "dropout"))
+            torch.manual_seed(draws.word(self.seed, epoch, number, "dropout"))
+            self.plain.shown_part(place, len(batch.targets))
             place += len(shown)
             with fabric.no_backward_sync(self.network, enabled=not last):
                 logits = self.network(pictures).float()

@@ -28,7 +28,7 @@ def test_the_point_of_a_recipe_gives_that_recipe(tiny: Tiny) -> None:
 
 def test_a_point_moves_what_it_names_and_nothing_else(tiny: Tiny) -> None:
     recipe = tiny(weight_decay=0.05)
-    moved = {"optimizer": "lion", "learning_rate": 2.0, "head_widths": "linear", "batch_size": 32}
+    moved = {"optimizer": "lion", "learning_rate_factor": 2.0, "head_widths": "linear", "batch_size": 32}
     moved |= {"0:dihedral": False, "1:jitter:magnitude": 0.123456, "1:jitter:probability": 0.7}
     found = recipe_at(recipe, point_of(recipe) | moved)
     assert found.stages[0].learning_rate == pytest.approx(0.003 * 2 * 0.2)

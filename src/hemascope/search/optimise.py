@@ -361,7 +361,10 @@ def _durations(study: optuna.Study) -> list[float]:
 
 
 def _trials_table(study: optuna.Study) -> pd.DataFrame:
-    """A row a trial: trial, state, scores, epochs, seconds, the error if any, and the values it tried."""
+    """A row a trial: trial, state, scores, epochs, seconds, the error if any, and the values it tried.
+
+    best_epoch_score is by what the recipe chooses its epochs; learning_rate_factor multiplies the recipe's rates.
+    """
     import pandas as pd
 
     rows = []
@@ -373,7 +376,7 @@ def _trials_table(study: optuna.Study) -> pd.DataFrame:
             "trial": trial.number,
             "state": states[trial.state.name],
             "validation_stress_score": trial.value if trial.state.name == "COMPLETE" else None,
-            "best_validation_balanced_accuracy": max(trial.intermediate_values.values(), default=None),
+            "best_epoch_score": max(trial.intermediate_values.values(), default=None),
             "epochs": len(trial.intermediate_values),
             "seconds": round(float(trial.user_attrs.get("seconds", 0.0)), 1),
             "error": trial.user_attrs.get("error", ""),

@@ -31,7 +31,7 @@ def space(recipe: Recipe) -> dict[str, BaseDistribution]:
     size = recipe.batch_size
     found: dict[str, BaseDistribution] = {
         "optimizer": CategoricalDistribution(get_args(Optimizer)),
-        "learning_rate": FloatDistribution(0.1, 10.0, log=True),
+        "learning_rate_factor": FloatDistribution(0.1, 10.0, log=True),
         "weight_decay": FloatDistribution(1e-4, 0.5, log=True),
         "label_smoothing": FloatDistribution(0.0, 0.2),
         "head_dropout": FloatDistribution(0.0, 0.6),
@@ -49,7 +49,7 @@ def point_of(recipe: Recipe) -> dict[str, Any]:
     """The point of its own space that is nearest to a recipe."""
     found: dict[str, Any] = {
         "optimizer": recipe.optimizer,
-        "learning_rate": 1.0,
+        "learning_rate_factor": 1.0,
         "weight_decay": min(max(recipe.weight_decay, 1e-4), 0.5),
         "label_smoothing": min(recipe.label_smoothing, 0.2),
         "head_dropout": min(recipe.head_dropout, 0.6),
@@ -65,7 +65,7 @@ def point_of(recipe: Recipe) -> dict[str, Any]:
 
 def recipe_at(recipe: Recipe, point: Point) -> Recipe:
     """The recipe with the values of a point in the place of its own, to four digits, as people write them."""
-    scale = point["learning_rate"] * USUAL_RATES[point["optimizer"]] / USUAL_RATES[recipe.optimizer]
+    scale = point["learning_rate_factor"] * USUAL_RATES[point["optimizer"]] / USUAL_RATES[recipe.optimizer]
     stages = [
         stage.model_copy(
             update={
