@@ -66,7 +66,7 @@ def test_small_tests_and_small_classes_ask_for_care() -> None:
     rows = [{"class": "basophil", "support": 9}, {"class": "monocyte", "support": 0}, {"class": "x", "support": 90}]
     checks = {c["title"]: c for c in reasons_to_believe({"test": scores(half=0.04, per_class=rows)}, "test", None)}
     assert checks["The test is small"]["text"] == (
-        "1,000 pictures pin the accuracy down to 8.0 points (95% interval); more pictures would narrow it."
+        "1,000 pictures pin the accuracy to within 8.0 points (95% interval); more pictures would narrow it."
     )
     assert "basophil (9)" in checks["Some classes have few test pictures"]["text"]
     assert "monocyte" in checks["Some classes were not tested"]["text"]

@@ -370,6 +370,12 @@ def test_an_unknown_class_name_is_mapped_by_hand(command: Command, tmp_path: Pat
         (("--device", "tpu"), "expected auto, cpu or cuda"),
         (("--recipe", "bad.yaml"), "timm has no backbone"),
         (("--recipe", "quick,quick"), "more than once"),
+        (("--recipe", ","), "expected the name of a recipe"),
+        (("--recipe", "drawn.npz"), "ends in .yaml or .yml"),
+        (("--recipe", "taught.yaml"), "comes with hemascope as the file that answers"),
+        (("--recipe", "averaged.yaml"), "holds no finished training"),
+        (("--pretrained", "none.safetensors"), "no such weights file"),
+        (("--precision", "half"), "expected auto, float32"),
         (("--seed", "0,x"), "expected a whole number"),
         (("--seed", "2,2"), "each once"),
     ],
@@ -384,6 +390,10 @@ def test_a_wrong_option_leaves_nothing_behind(
 ) -> None:
     save_npz(drawn, "drawn.npz")
     Path("bad.yaml").write_text(recipe_file.read_text().replace("test_resnet", "tast_resnet"))
+    Path("taught.yaml").write_text(recipe_file.read_text() + "\nteacher: small\n")
+    Path("averaged.yaml").write_text(recipe_file.read_text() + "\nmembers: [one, other]\n")
+    # Pictures that cannot be read would be told first, if they were looked at.
+    Path("drawn.npz").write_bytes(b"nothing")
     words = {"--recipe": str(recipe_file), "--out": "run", change[0]: change[1]}
     assert command("train", "drawn.npz", *(word for pair in words.items() for word in pair)) == 2
     assert sentence in capsys.readouterr().err

@@ -234,7 +234,7 @@ def _enough(scores: Mapping[str, Any]) -> Iterator[Check]:
     if interval:
         low, high = interval
         number = many(scores["n"], "picture pins", "pictures pin") if scores.get("n") else "These pictures pin"
-        text = f"{number} the accuracy down to {100 * (high - low):.1f} points (95% interval)"
+        text = f"{number} the accuracy to within {100 * (high - low):.1f} points (95% interval)"
         if high - low > WIDE_INTERVAL:
             yield _check("care", "The test is small", f"{text}; more pictures would narrow it.")
         else:

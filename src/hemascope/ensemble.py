@@ -15,7 +15,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from hemascope.errors import InputError
-from hemascope.model import Network, build_model
+from hemascope.model import Network, build_model, check_weights
+from hemascope.models import shipped_models
+from hemascope.recipe import Recipe
 from hemascope.run import Run, recipe_of
 
 
@@ -83,6 +85,11 @@ def load_network(run: Run) -> tuple[Network, tuple[str, ...], str]:
 
     Raises InputError when the folder holds no finished training, or one of a model that is no network.
     """
+    if str(run.folder) in shipped_models():
+        raise InputError(
+            f"{run.folder}: comes with hemascope as the file that answers, without the weights that training needs; "
+            f"train it by --recipe {run.folder}, and give the folder of that run."
+        )
     if not run.trained:
         raise InputError(f"{run.folder}: holds no finished training; give the folder of a finished run.")
     recipe = recipe_of(run)
@@ -102,6 +109,15 @@ def load_network(run: Run) -> tuple[Network, tuple[str, ...], str]:
         network = Ensemble([load_network(Run(Path(folder)))[0] for folder in recipe.members])
     network.load_state_dict(load_file(weights))
     return with_views(network.eval(), recipe.views), names, described["weights"]
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raise InputError for what a recipe asks for and is not there: backbone, weights, the runs that it names."""
+    if not recipe.classical:
+        check_weights(recipe)
+    members = () if isinstance(recipe.members, int) else recipe.members
+    for folder in (*filter(None, [recipe.teacher]), *members):
+        load_network(Run(Path(folder)))
 
 
 def check_same_rows(folder: str, names: Sequence[str], class_names: Sequence[str], run: Run) -> None:

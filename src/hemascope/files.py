@@ -60,7 +60,7 @@ def new_folder(path: Path, *, inputs: Iterable[Path] = (), resumes: bool = True)
     Raises InputError when something stands there already, or nothing can be written there.
     """
     check_writable(path, inputs)
-    if resumes and (path / "config.yaml").is_file():
+    if resumes and any(found for pattern in ("config.yaml", "*/config.yaml") for found in path.glob(pattern)):
         raise InputError(f"{path}: holds a run already; go on with it by --resume, or name another folder.")
     if path.is_dir() and any(path.iterdir()):
         raise InputError(f"{path}: the folder exists and is not empty; name another, or remove it first.")

@@ -244,6 +244,17 @@ def check_backbone(recipe: Recipe) -> None:
         raise InputError(f"recipe '{recipe.name}': timm has no backbone '{recipe.backbone}'{hint}.")
 
 
+def check_weights(recipe: Recipe) -> None:
+    """Raise InputError when the backbone is unknown, or the weights that the recipe asks for are plainly not there."""
+    check_backbone(recipe)
+    if recipe.backbone == "none":
+        return
+    if recipe.pretrained == "required" and not (_cached(recipe) or hub_reachable()):
+        raise _no_weights(recipe, f"no connection to {_HUB[0]}")
+    if recipe.pretrained not in ("auto", "required", "none"):
+        _check_file(Path(recipe.pretrained))
+
+
 def _create(recipe: Recipe, pretrained: bool) -> nn.Module:
     check_backbone(recipe)
     told = timm.get_pretrained_cfg(recipe.backbone)
@@ -262,7 +273,7 @@ def _backbone(recipe: Recipe) -> tuple[nn.Module, Weights]:
         _load_backbone(backbone, Path(choice), recipe)
         return backbone, Weights(f"file {Path(choice).name}")
     try:
-        if not hub_reachable():
+        if not (_cached(recipe) or hub_reachable()):
             raise ConnectionError(f"no connection to {_HUB[0]}")
         return _create(recipe, pretrained=True), Weights(f"ImageNet (timm {recipe.backbone})")
     except InputError:
@@ -270,11 +281,25 @@ def _backbone(recipe: Recipe) -> tuple[nn.Module, Weights]:
     except Exception as error:
         # timm and the hub's client raise many types for "cannot be had"; what matters is what to do now.
         if choice == "required":
-            raise InputError(
-                f"recipe '{recipe.name}': the pretrained weights of {recipe.backbone} cannot be had ({error}); connect "
-                "to the network, name a safetensors file with --pretrained PATH, or use --pretrained none."
-            ) from error
+            raise _no_weights(recipe, str(error)) from error
         return _create(recipe, pretrained=False), Weights("random")
+
+
+def _no_weights(recipe: Recipe, reason: str) -> InputError:
+    return InputError(
+        f"recipe '{recipe.name}': the pretrained weights of {recipe.backbone} cannot be had ({reason}); connect to the "
+        "network, name a safetensors file with --pretrained PATH, or use --pretrained none."
+    )
+
+
+def _cached(recipe: Recipe) -> bool:
+    """Whether an earlier download left the backbone's weights on this machine, where no connection is needed."""
+    from huggingface_hub import try_to_load_from_cache
+
+    told = timm.get_pretrained_cfg(recipe.backbone)
+    if told is None or not told.hf_hub_id:
+        return False
+    return isinstance(try_to_load_from_cache(told.hf_hub_id, "model.safetensors"), str)
 
 
 def hub_reachable(seconds: float = 3.0) -> bool:
@@ -288,12 +313,16 @@ def hub_reachable(seconds: float = 3.0) -> bool:
     return True
 
 
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such weights file; give a safetensors file, or auto, required or none.")
+
+
 def _load_backbone(backbone: nn.Module, path: Path, recipe: Recipe) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such weights file; give a safetensors file, or auto, required or none.")
+    _check_file(path)
     try:
         tensors = load_file(path)
     except SafetensorError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,8 +75,11 @@ def train(
     whole stress test, where otherwise its score alone is computed. Raises InputError before anything is written when
     the input is bad. micro_batch, compiled, tensorboard: see `hemascope.train.Options`.
     """
-    require_training()
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    options = training_options(
+        seed, device, precision, max_minutes, micro_batch=micro_batch, compiled=compiled, tensorboard=tensorboard
+    )
+    check_recipes([chosen], resume)
     # Of several processes the first one makes the folder, in which the others may then find something.
     run = open_run(out, resume) if leads() else Run(Path(out))
     further = None if test is None else test if isinstance(test, Cells) else load(test)
@@ -84,9 +87,6 @@ def train(
     say = say if leads() else lambda sentence: None
     division = seed if split_seed is None else split_seed
     prepared = prepare(cells, seed=division, further=further, allow_leaks=allow_leaks, say=say)
-    options = training_options(
-        seed, device, precision, max_minutes, micro_batch=micro_batch, compiled=compiled, tensorboard=tensorboard
-    )
     if not leads():
         follow(prepared, chosen, run, options)
         return run
@@ -100,6 +100,18 @@ def require_training() -> None:
     for name in ("torch", "torchvision", "timm", "lightning_fabric", "safetensors", "onnx", "onnxscript", "skl2onnx"):
         if importlib.util.find_spec(name) is None:
             raise InputError(f"training needs the package '{name}', which is not installed; run {install('train')}.")
+
+
+def check_recipes(recipes: Sequence[Recipe], resume: bool) -> None:
+    """Raise InputError for what recipes ask for and is not there, before any data are read.
+
+    A run that is resumed may be past the need for it.
+    """
+    require_training()
+    from hemascope.ensemble import check_recipe
+
+    for recipe in () if resume else recipes:
+        check_recipe(recipe)
 
 
 def training_options(seed: int, device: str, precision: str, max_minutes: float | None, **further: Any) -> Options:
@@ -169,6 +181,7 @@ def fit(
             "'backbone', or another --device."
         ) from error
     write_history(run.history, trained.history)
+    say("the network is exported, and what its answers are worth is fitted")
     difference, trust = export_onnx(
         with_views(trained.network, recipe.views),
         run.model / "model.onnx",

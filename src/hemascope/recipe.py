@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -79,7 +79,9 @@ class Recipe(Part):
         "dense", description="Dense layers that are trained, or a vote of the training cells nearest in embedding."
     )
     neighbours: int = Field(20, ge=1, description="Training cells that vote where the head is knn.")
-    head_widths: tuple[int, ...] = Field((1024, 512), description="Dense layers between pooling and classes.")
+    head_widths: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (1024, 512), description="Dense layers between pooling and classes."
+    )
     head_dropout: float = Field(0.5, ge=0, lt=1, description="Dropout after each dense layer, or before a bare one.")
     head_l2: float = Field(0.001, ge=0, description="L2 penalty on the weights of the dense layers.")
     augmentation: tuple[Augmentation, ...] = Field((), description="Families applied in this order to each picture.")
@@ -190,6 +192,8 @@ def load_recipe(name: str | Path) -> Recipe:
         if not path.is_file():
             raise InputError(f"{path}: there is no such recipe file; give one of {', '.join(known)} or a YAML file.")
         return parse_recipe(path.read_text(encoding="utf-8"), str(path))
+    if path.is_file():
+        raise InputError(f"{path}: is no recipe; expected a YAML file, whose name ends in .yaml or .yml.")
     raise InputError(f"'{name}' is no recipe{_nearest(str(name), known)}; there are {', '.join(known)}.")
 
 
@@ -225,10 +229,11 @@ def _sentence(error: ValidationError) -> str:
     if problem["type"] == "mistake":
         return f"{problem['msg']}."
     found = problem.get("input")
+    expected = problem["msg"][0].lower() + problem["msg"][1:].replace("a valid tuple", "a list")
     if problem["type"] == "literal_error":
         choices = [*get_args(Optimizer), *get_args(Schedule), *get_args(AugmentationName)]
-        return f"'{where}' is {found!r}{_nearest(str(found), choices)}; {problem['msg']}."
-    return f"'{where}' is {found!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}."
+        return f"'{where}' is {found!r}{_nearest(str(found), choices)}: {expected}."
+    return f"'{where}' is {found!r}: {expected}."
 
 
 def _mistake(sentence: str) -> PydanticCustomError:

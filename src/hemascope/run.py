@@ -116,9 +116,9 @@ def write_config(run: Run, config: Mapping[str, Any]) -> None:
         before.setdefault("split_seed", before.get("seed"))
         for part in ("data", "seed", "split_seed", "recipe"):
             if before.get(part) != config[part]:
-                named = part.replace("_", " ")
+                named = "other data" if part == "data" else f"another {part.replace('_', ' ')}"
                 raise InputError(
-                    f"{run.folder}: was begun with another {named}; resume it with the same data, seed and recipe, or "
+                    f"{run.folder}: was begun with {named}; resume it with the same data, seed and recipe, or "
                     "name another folder with --out."
                 )
         return

@@ -223,7 +223,7 @@ def train_network(
                 _save(folder, network, average, best, optimizer, place, log, weights)
             if scalars is not None:
                 scalars.add(log.history[-1])
-            say(f"{title}: {_epoch_sentence(log.history[-1], place)}, {_left(place, stages, log.history)}")
+            say(f"{title}: {_epoch_sentence(log.history[-1], place)}{_left(place, stages, log.history)}")
             if on_epoch is not None:
                 on_epoch(log.history[-1])
             if any_process(fabric, _out_of_time(place, options, log.history)):
@@ -354,8 +354,11 @@ def _epoch_sentence(row: Mapping[str, Any], place: _Place) -> str:
 
 
 def _left(place: _Place, stages: Sequence[Stage], history: list[dict[str, Any]]) -> str:
-    left = clock((stages[place.stage].epochs - place.epoch) * _seconds_per_epoch(place, history))
-    return f"at most {left} left" + ("" if place.stage + 1 == len(stages) else " of this stage")
+    epochs = stages[place.stage].epochs - place.epoch
+    if not epochs:
+        return ""
+    left = clock(epochs * _seconds_per_epoch(place, history))
+    return f", at most {left} left" + ("" if place.stage + 1 == len(stages) else " of this stage")
 
 
 def _seconds_per_epoch(place: _Place, history: list[dict[str, Any]]) -> float:

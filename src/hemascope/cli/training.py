@@ -105,6 +105,10 @@ def train(
     from hemascope import pipeline
 
     recipes = [_recipe(name.strip(), pretrained, epochs) for name in recipe.split(",") if name.strip()]
+    if not recipes:
+        raise InputError(
+            f"--recipe is '{recipe}', expected the name of a recipe or a YAML file, or several with commas."
+        )
     if repeated := [one.name for one in recipes if sum(one.name == other.name for other in recipes) > 1]:
         raise InputError(f"--recipe names '{repeated[0]}' more than once; name each recipe once.")
     if (learning_curve or preview) and len(recipes) != 1:
@@ -136,7 +140,12 @@ def train(
             check_writable(out)
         else:
             new_folder(out, inputs=[data])
-    pipeline.require_training()
+        if resume and not out.exists():
+            print(f"{out}: holds no run to go on with; a new one begins.")
+    pipeline.check_recipes(recipes, resume)
+    pipeline.training_options(
+        numbers[0], device, precision, None, micro_batch=micro_batch, compiled=compiled, tensorboard=tensorboard
+    )
     cells = load_cells(data, class_map, group_by, crop)
     if micrometres is not None:
         cells = replace(cells, field=FieldOfView(micrometres))

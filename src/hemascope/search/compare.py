@@ -15,7 +15,7 @@ from hemascope import figures
 from hemascope.data import Cells, load
 from hemascope.errors import InputError
 from hemascope.files import new_folder
-from hemascope.pipeline import fit, require_training, score_run, training_options
+from hemascope.pipeline import check_recipes, fit, score_run, training_options
 from hemascope.prepare import Prepared, prepare
 from hemascope.progress import Say
 from hemascope.recipe import Recipe
@@ -85,9 +85,9 @@ def compare_recipes(
     folder = Path(out)
     if not resume:
         new_folder(folder)
-    require_training()
+    check_recipes(recipes, resume)
+    training_options(seeds[0], device, precision, max_minutes, **engine)
     cells = data if isinstance(data, Cells) else load(data)
-    _check_backbones(recipes)
     division = seeds[0] if split_seed is None else split_seed
     prepared = prepare(cells, seed=division, further=test, allow_leaks=allow_leaks, say=say)
     if len(seeds) > 1:
@@ -96,7 +96,8 @@ def compare_recipes(
     for seed in seeds:
         options = training_options(seed, device, precision, max_minutes, **engine)
         for recipe in recipes:
-            say(f"— {recipe.name}{f', seed {seed}' if len(seeds) > 1 else ''}: {recipe.description}")
+            title = f"— {recipe.name}{f', seed {seed}' if len(seeds) > 1 else ''}"
+            say(f"{title}: {recipe.description}" if recipe.description else title)
             run = open_run(_folder_of(folder, recipe.name, seed, alone=len(seeds) == 1), resume)
             fit(prepared, recipe, run, options, say)
             scored = _score(run, prepared, test, all_tests, stress, say)
@@ -118,15 +119,6 @@ def compare_recipes(
     write_table(folder / "leaderboard.csv", table)
     _draw(folder / "leaderboard.png", table)
     return table
-
-
-def _check_backbones(recipes: Sequence[Recipe]) -> None:
-    """Refuse a misspelt backbone now, and not after the hours that the recipes before it take."""
-    from hemascope.model import check_backbone
-
-    for recipe in recipes:
-        if not recipe.classical:
-            check_backbone(recipe)
 
 
 def _check_seeds(seeds: Sequence[int]) -> None:

@@ -12,7 +12,7 @@ from hemascope import figures
 from hemascope.data import Cells, load
 from hemascope.draws import permutation
 from hemascope.files import new_folder
-from hemascope.pipeline import fit, require_training, score_run, training_options
+from hemascope.pipeline import check_recipes, fit, score_run, training_options
 from hemascope.prepare import Prepared, prepare
 from hemascope.progress import Say
 from hemascope.recipe import Recipe
@@ -52,11 +52,11 @@ def learning_curve(
     folder = Path(out)
     if not resume:
         new_folder(folder)
-    require_training()
+    options = training_options(seed, device, precision, max_minutes, **engine)
+    check_recipes([recipe], resume)
     cells = data if isinstance(data, Cells) else load(data)
     division = seed if split_seed is None else split_seed
     prepared = prepare(cells, seed=division, allow_leaks=allow_leaks, say=say)
-    options = training_options(seed, device, precision, max_minutes, **engine)
     rows = []
     for share in SHARES:
         part = _share(prepared, share, seed)

@@ -22,7 +22,7 @@ from hemascope import draws
 from hemascope.data import Cells, load
 from hemascope.errors import InputError
 from hemascope.files import new_folder, write_text
-from hemascope.pipeline import fit, require_training, training_options
+from hemascope.pipeline import check_recipes, fit, training_options
 from hemascope.prepare import Prepared, prepare
 from hemascope.progress import Say, clock
 from hemascope.recipe import Recipe, recipe_from
@@ -111,19 +111,16 @@ def search_recipe(
     search, and when no trial could be finished in the time.
     """
     start = time.monotonic()
-    require_training()
+    options = training_options(seed, device, precision, None, **engine)
     _require_optuna()
     _check_recipe(recipe)
+    check_recipes([recipe], resume)
     folder = Path(out)
     if not resume:
         new_folder(folder)
     cells = data if isinstance(data, Cells) else load(data)
     division = seed if split_seed is None else split_seed
     prepared = prepare(cells, seed=division, allow_leaks=allow_leaks, say=say)
-    options = training_options(seed, device, precision, None, **engine)
-    from hemascope.model import check_backbone
-
-    check_backbone(recipe)
     config = config_of(recipe, prepared.found, prepared.found_hashes, seed, division, command_line())
     write_config(Run(folder), config)
     with _opened_study(folder / "study.db") as study:
