@@ -19,7 +19,7 @@ from PIL import Image
 
 from hemascope.data import CLASS_NAMES, Cells, load, save_npz
 from hemascope.novelty import novelty
-from hemascope.recipe import Recipe
+from hemascope.recipe import Recipe, load_recipe
 from hemascope.run import Run
 from hemascope.synthetic import draw_cells
 
@@ -184,6 +184,16 @@ def test_preview_draws_and_trains_nothing(command: Command, recipe_file: Path, d
     save_npz(drawn, "drawn.npz")
     assert command("train", "drawn.npz", "--recipe", recipe_file, "--out", "look", "--preview") == 0
     assert [path.name for path in Path("look").iterdir()] == ["preview.png"]
+
+
+def test_recipes_are_listed_printed_and_explained(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("recipes") == 0
+    assert "densenet121-robust" in capsys.readouterr().out
+    assert command("recipes", "quick") == 0
+    Path("own.yaml").write_text(capsys.readouterr().out)
+    assert load_recipe("own.yaml") == load_recipe("quick")
+    assert command("recipes", "--fields") == 0
+    assert "select_by" in capsys.readouterr().out
 
 
 def test_doctor_names_the_installation_and_what_to_type(

@@ -10,7 +10,8 @@ from torch import nn
 
 from hemascope import devices
 from hemascope.data import Cells
-from hemascope.devices import build_fabric, cpu_has_bfloat16, has_depthwise, precision_of
+from hemascope.devices import build_fabric, cpu_has_bfloat16, enough_memory, has_depthwise, precision_of
+from hemascope.errors import InputError
 from hemascope.recipe import Recipe
 from hemascope.split import split
 from hemascope.train import Options, train_network
@@ -76,3 +77,22 @@ def test_a_cpu_that_has_bfloat16_trains_in_it_and_says_so(
     for one, other in zip(low.history, whole.history, strict=True):
         assert one["train_loss"] != other["train_loss"]
         assert one["train_loss"] == pytest.approx(other["train_loss"], abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes."),
+        RuntimeError("pthread_create failed, error code: 12 error msg: Cannot allocate memory"),
+    ],
+)
+def test_memory_that_is_used_up_is_told_as_one_sentence(error: Exception) -> None:
+    with pytest.raises(InputError, match="memory does not suffice to fly; walk"), enough_memory("to fly; walk."):
+        raise error
+
+
+def test_other_errors_are_not_taken_for_it() -> None:
+    with pytest.raises(RuntimeError, match="shapes"), enough_memory("to fly; walk."):
+        raise RuntimeError("shapes do not match")

@@ -8,7 +8,7 @@ import yaml
 from hemascope.augment import FAMILIES
 from hemascope.errors import InputError
 from hemascope.optimization import OPTIMIZERS, SCHEDULES
-from hemascope.recipe import load_recipe, parse_recipe, recipe_names
+from hemascope.recipe import Recipe, field_help, load_recipe, parse_recipe, recipe_names, recipe_text
 
 MINIMAL = "name: mine\nbackbone: regnetx_002\nstages: [{name: whole, epochs: 1, learning_rate: 0.001}]\n"
 
@@ -17,6 +17,21 @@ def test_the_rows_of_the_report_and_the_small_one_come_with_the_package() -> Non
     names = {"baseline", "mobilenetv2", "mobilenetv2-augmented", "densenet121", "densenet121-augmented", "small"}
     names |= {"classical", "classical-random-forest", "classical-gradient-boosting", "classical-k-nn"}
     assert names <= set(recipe_names())
+
+
+def test_each_field_has_one_sentence_and_says_what_it_is_without_one() -> None:
+    told = dict(field_help())
+    assert set(Recipe.model_fields) <= set(told)
+    assert all(sentence.endswith(".") and len(sentence) > 12 for sentence in told.values())
+    assert told["stages.epochs"].endswith("Required.")
+    assert "One of lion, adam" in told["optimizer"]
+    assert told["ema_decay"].endswith("Default: 0.0.")
+
+
+def test_the_text_of_a_recipe_is_that_recipe() -> None:
+    assert parse_recipe(recipe_text("small")) == load_recipe("small")
+    with pytest.raises(InputError, match="did you mean 'small'"):
+        recipe_text("smal")
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -64,7 +79,9 @@ def test_a_recipe_survives_the_run_folder() -> None:
         (MINIMAL + "augmentation: [{name: randaugmnt}]\n", "did you mean 'randaugment'?"),
         (MINIMAL + "augmentation: [{name: jitter, magnitud: 1}]\n", "did you mean 'magnitude'?"),
         (MINIMAL + "head_dropout: 2\n", "'head_dropout' is 2"),
-        (MINIMAL + "views: 3\n", "'views' is 3"),
+        (MINIMAL + "views: 3\n", "'views' is 3: input should be 1, 2, 4 or 8."),
+        (MINIMAL + "head_widths: 5\n", "'head_widths' is 5: input should be a list."),
+        (MINIMAL + "head_widths: [0]\n", "'head_widths.0' is 0: input should be greater than or equal to 1."),
         (
             MINIMAL + "members: 0\n",
             "'members' is 0: expected a whole number from 1 to 32, or a list of two run folders",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ except ModuleNotFoundError:  # Windows sets no such limits
     resource = None  # type: ignore[assignment]
 
 PRECISIONS = ("auto", "float32", "bfloat16")
+_NO_MEMORY = ("out of memory", "allocate memory", "bad_alloc")
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
@@ -111,11 +113,20 @@ def memory_of(device: torch.device) -> int:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is used up; torch has a type for it on GPUs alone."""
+    """Whether an error says that memory is used up; torch has a type for it on GPUs alone, ONNX Runtime none."""
     told = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and ("out of memory" in told or "can't allocate memory" in told)
-    )
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in told for words in _NO_MEMORY)
+
+
+@contextmanager
+def enough_memory(advice: str) -> Iterator[None]:
+    """Within the block, memory that is used up is told as an InputError which ends with the advice."""
+    try:
+        yield
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        raise InputError(f"memory does not suffice {advice}") from error
 
 
 def reduced(fabric: Fabric, values: torch.Tensor, how: str) -> torch.Tensor:

@@ -144,7 +144,7 @@ def fit(
 
     on_epoch: as in `train_network`; a recipe with members has none.
     """
-    from hemascope.devices import describe_device, out_of_memory
+    from hemascope.devices import describe_device, enough_memory
     from hemascope.ensemble import with_views
     from hemascope.export import export_onnx
     from hemascope.members import train_members
@@ -168,28 +168,23 @@ def fit(
         train_classical(prepared.cells, recipe, run, options.seed, options.max_minutes, say)
         return
     check_teacher(recipe, prepared.cells.class_names, run)
-    try:
+    smaller = "use a smaller 'image_size' or 'backbone', or another --device."
+    with enough_memory(f"to train this network here, even in parts; {smaller}"):
         if recipe.members == 1:
             trained = train_network(prepared.cells, recipe, run.folder, options, say, on_epoch)
         else:
             trained = train_members(prepared.cells, recipe, run, options, say)
-    except RuntimeError as error:
-        if not out_of_memory(error):
-            raise
-        raise InputError(
-            "memory does not suffice to train this network here, even in parts; use a smaller 'image_size' or "
-            "'backbone', or another --device."
-        ) from error
     write_history(run.history, trained.history)
     say("the network is exported, and what its answers are worth is fitted")
-    difference, trust = export_onnx(
-        with_views(trained.network, recipe.views),
-        run.model / "model.onnx",
-        prepared.cells,
-        {"recipe": recipe.name, "weights": trained.weights.origin, "version": str(config["version"])},
-        distortion_of(recipe, prepared.cells),
-        options.seed,
-    )
+    with enough_memory("to export the network; the training is kept: free some and go on by --resume."):
+        difference, trust = export_onnx(
+            with_views(trained.network, recipe.views),
+            run.model / "model.onnx",
+            prepared.cells,
+            {"recipe": recipe.name, "weights": trained.weights.origin, "version": str(config["version"])},
+            distortion_of(recipe, prepared.cells),
+            options.seed,
+        )
     parameters = sum(parameter.numel() for parameter in trained.network.parameters())
     from hemascope.checkpoint import save_tensors
 

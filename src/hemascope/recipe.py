@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from hemascope.errors import InputError
@@ -178,6 +179,37 @@ def recipe_names() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
+def recipe_text(name: str) -> str:
+    """The YAML of a recipe that comes with the package. Raises InputError for an unknown name."""
+    known = recipe_names()
+    if name not in known:
+        raise InputError(f"'{name}' is no recipe{_nearest(name, known)}; there are {', '.join(known)}.")
+    return (resources.files("hemascope") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def field_help() -> list[tuple[str, str]]:
+    """What may stand in a recipe: each field, those of lists as `stages.epochs`, with a sentence and its default."""
+    parts: dict[str, type[Part]] = {"augmentation": Augmentation, "stages": Stage}
+    found = []
+    for name, field in Recipe.model_fields.items():
+        found.append((name, _help(field)))
+        if name in parts:
+            found += [(f"{name}.{key}", _help(own)) for key, own in parts[name].model_fields.items()]
+    return found
+
+
+def _help(field: FieldInfo) -> str:
+    told = field.description or ""
+    if choices := [str(choice) for choice in get_args(field.annotation) if isinstance(choice, str)]:
+        told += f" One of {', '.join(choices)}."
+    if field.is_required():
+        return f"{told} Required."
+    default = list(field.default) if isinstance(field.default, tuple) else field.default
+    if "default:" in told or default in ("", None):
+        return told
+    return f"{told} Default: {str(default).lower() if isinstance(default, bool) else default}."
+
+
 def load_recipe(name: str | Path) -> Recipe:
     """A recipe by the name of one that comes with the package, or from a YAML file.
 
@@ -185,8 +217,7 @@ def load_recipe(name: str | Path) -> Recipe:
     """
     known = recipe_names()
     if str(name) in known:
-        entry = resources.files("hemascope") / "recipes" / f"{name}.yaml"
-        return parse_recipe(entry.read_text(encoding="utf-8"), f"{name}.yaml")
+        return parse_recipe(recipe_text(str(name)), f"{name}.yaml")
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():

@@ -11,7 +11,7 @@ import typer
 
 from hemascope.cli.auditing import audit
 from hemascope.cli.exporting import export
-from hemascope.cli.making import doctor, download, sample
+from hemascope.cli.making import doctor, download, recipes, sample
 from hemascope.cli.scoring import evaluate, predict
 from hemascope.cli.serving import review, serve
 from hemascope.cli.training import train
@@ -24,7 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (train, evaluate, audit, review, predict, export, serve, sample, download, doctor):
+for command in (train, evaluate, audit, review, predict, export, serve, sample, download, recipes, doctor):
     app.command()(command)
 
 

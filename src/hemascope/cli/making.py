@@ -1,4 +1,4 @@
-"""The commands `sample` and `download`, which make data, and `doctor`."""
+"""The commands `sample` and `download`, which make data, `recipes`, and `doctor`."""
 
 from __future__ import annotations
 
@@ -42,6 +42,27 @@ def download(
     from hemascope.download import download as fetch
 
     print(f"written: {fetch(name, out) if size is None else fetch(name, out, size=size)}")
+
+
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Print this recipe as YAML, to begin one of your own.")] = None,
+    fields: Annotated[bool, typer.Option("--fields", help="Say what may stand in a recipe.")] = False,
+) -> None:
+    """List the recipes that come with hemascope, print one, or say what may stand in one."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from hemascope.recipe import field_help, load_recipe, recipe_names, recipe_text
+
+    if name is not None:
+        print(recipe_text(name), end="")
+        return
+    lines = field_help() if fields else [(known, load_recipe(known).description) for known in recipe_names()]
+    table = Table(show_header=False, box=None, padding=(0, 1))
+    for called, told in lines:
+        table.add_row(f"[bold]{called}[/bold]", escape(told))
+    Console().print(table)
 
 
 def doctor() -> None:
