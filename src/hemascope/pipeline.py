@@ -175,7 +175,7 @@ def fit(
         else:
             trained = train_members(prepared.cells, recipe, run, options, say)
     write_history(run.history, trained.history)
-    say("the network is exported, and what its answers are worth is fitted")
+    say("exporting the network, and fitting what its answers are worth")
     with enough_memory("to export the network; the training is kept: free some and go on by --resume."):
         difference, trust = export_onnx(
             with_views(trained.network, recipe.views),

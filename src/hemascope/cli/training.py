@@ -142,7 +142,8 @@ def train(
             new_folder(out, inputs=[data])
         if resume and not out.exists():
             print(f"{out}: holds no run to go on with; a new one begins.")
-    pipeline.check_recipes(recipes, resume)
+    # A look at augmentation needs neither weights nor other runs.
+    pipeline.check_recipes([] if preview else recipes, resume)
     pipeline.training_options(
         numbers[0], device, precision, None, micro_batch=micro_batch, compiled=compiled, tensorboard=tensorboard
     )
