@@ -41,10 +41,14 @@ SCRIPTS_OPTIONS = {"--serve"}
 
 
 class Command(NamedTuple):
-    """A `hemascope ...` of a fenced block: its words after the program's name, and the language of the block."""
+    """A `hemascope ...` of a fenced block: its words after the program's name, and the language of the block.
+
+    into: the file that the shell writes what it prints to; empty for none.
+    """
 
     words: list[str]
     language: str
+    into: str
 
 
 def fenced(page: Path) -> list[tuple[str, str]]:
@@ -62,8 +66,9 @@ def commands(page: Path) -> Iterator[Command]:
                 del words[0]
             if words and words[0] == "torchrun":
                 words = words[words.index("-m") + 1 :]
+            into = words[words.index(">") + 1] if ">" in words else ""
             if words and words[0] == "hemascope":
-                yield Command(words[1:], language)
+                yield Command(words[1 : words.index(">") if into else None], language, into)
 
 
 def prose(page: Path) -> list[str]:
@@ -84,7 +89,7 @@ def options_of(name: str | None) -> set[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_command_of_a_page_is_understood(page: Path) -> None:
     group = typer.main.get_group(app)
-    for words, _ in commands(page):
+    for words, _, _ in commands(page):
         if words[0].startswith("--"):
             assert words[0] in options_of(None), words
             continue
@@ -204,20 +209,25 @@ def test_the_commands_of_a_page_run(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run_here = [
-        words
-        for words, language in commands(page)
+        (words, into)
+        for words, language, into in commands(page)
         if language == "bash" and words[0] not in STAYS_RUNNING and not NOT_RUN.keys() & set(words)
     ]
     # The run that a page speaks of and does not make.
-    made = {words[words.index("--out") + 1] for words in run_here if "--out" in words}
-    for name in {"RUN", "run"} & {word for words in run_here for word in words} - made:
+    made = {words[words.index("--out") + 1] for words, _ in run_here if "--out" in words}
+    for name in {"RUN", "run"} & {word for words, _ in run_here for word in words} - made:
         shutil.copytree(request.getfixturevalue("finished").folder, name)
-    for words in run_here:
+    for words, into in run_here:
         make_room(words)
+        capsys.readouterr()
         monkeypatch.setattr(sys, "argv", ["hemascope", *with_tiny_recipes(words, tiny)])
         with pytest.raises(SystemExit) as end:
             main()
-        assert not end.value.code, f"{words}: {capsys.readouterr().err}"
+        told = capsys.readouterr()
+        assert not end.value.code, f"{words}: {told.err}"
+        if into:
+            assert told.out, words
+            Path(into).write_text(told.out, encoding="utf-8")
         label_by_hand(words)
         if "--out" in words:
             assert Path(words[words.index("--out") + 1]).exists(), words
