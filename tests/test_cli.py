@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import functools
 import importlib
 import json
@@ -358,6 +359,31 @@ def test_one_bad_picture_among_good_ones_is_listed_and_the_job_succeeds(
     assert command("train", "cells", "--recipe", recipe_file, "--out", "run", "--epochs", "1") == 0
     removed = pd.read_csv("run/removed.csv")
     assert removed[removed["verdict"] == "unreadable"]["id"].tolist() == ["basophil/broken.png"]
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (MemoryError(), "memory does not suffice"),
+        (OSError(errno.ENOSPC, "No space left on device", "run/x"), "run/x: there is no room left on the disk"),
+    ],
+)
+def test_what_the_machine_lacks_is_one_sentence(
+    command: Command,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    sentence: str,
+) -> None:
+    def lacking(*given: object, **further: object) -> Cells:
+        raise error
+
+    monkeypatch.setattr("hemascope.synthetic.draw_cells", lacking)
+    assert command("sample", "cells.npz") == 2
+    told = capsys.readouterr().err
+    assert told.startswith("hemascope: ")
+    assert sentence in told
+    assert told.count("\n") == 1
 
 
 def test_a_model_judges_labels(command: Command, finished: Run, drawn: Cells) -> None:

@@ -36,6 +36,9 @@ def main() -> None:
     except InputError as error:
         print(f"hemascope: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except MemoryError:
+        print("hemascope: memory does not suffice; close other programs, or give it fewer pictures.", file=sys.stderr)
+        raise SystemExit(2) from None
     except OSError as error:
         if error.errno == errno.EIO and terminal_is_closed():
             _stop(StoppedError(signal.SIGHUP))
