@@ -131,7 +131,7 @@ def fit_estimate(batches: Sequence[MeasuredBatch]) -> AccuracyEstimate:
     if slope <= 0:
         raise InputError(
             "accuracy does not rise with mean confidence over these batches, so that confidence says nothing of it; "
-            "calibrate the model first."
+            "train on more cells, or for longer."
         )
     unseen = []
     for place, batch in enumerate(batches):
