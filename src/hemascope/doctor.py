@@ -90,7 +90,7 @@ def _device() -> Finding:
 
 def _weights() -> Finding:
     try:
-        from hemascope.model import hub_reachable
+        from hemascope.pretrained import hub_reachable
     except ModuleNotFoundError:
         return Finding("ImageNet weights", "only used in training")
     if hub_reachable():

@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from hemascope.errors import InputError
-from hemascope.model import Network, build_model, check_weights
+from hemascope.model import Network, build_model
 from hemascope.models import shipped_models
+from hemascope.pretrained import check_weights
 from hemascope.recipe import Recipe
 from hemascope.run import Run, recipe_of
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hemascope.data import Cells
 from hemascope.ensemble import Ensemble, check_same_rows, load_network
-from hemascope.model import Weights
+from hemascope.pretrained import Weights
 from hemascope.progress import Say
 from hemascope.recipe import Recipe
 from hemascope.run import Run

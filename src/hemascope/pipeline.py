@@ -148,7 +148,7 @@ def fit(
     from hemascope.ensemble import with_views
     from hemascope.export import export_onnx
     from hemascope.members import train_members
-    from hemascope.model import check_backbone
+    from hemascope.pretrained import check_backbone
     from hemascope.teacher import check_teacher
     from hemascope.train import train_network, write_history
 

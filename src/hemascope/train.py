@@ -28,8 +28,9 @@ from hemascope.devices import any_process, build_fabric, precision_of, reduced
 from hemascope.errors import InputError
 from hemascope.files import replacing
 from hemascope.loss import balanced_weights
-from hemascope.model import CellClassifier, Constant, NeighbourVote, Network, Weights, build_model
+from hemascope.model import CellClassifier, Constant, NeighbourVote, Network, build_model
 from hemascope.optimization import Optimizer, build_optimizer, rate_share
+from hemascope.pretrained import Weights
 from hemascope.progress import Progress, Say, clock
 from hemascope.recipe import Recipe, Stage
 from hemascope.runtime import ONE_ANSWER
