@@ -11,6 +11,7 @@ from hemascope.augment.plan import Floats, Indices, Paint, Plan
 from hemascope.draws import Draw
 
 Shape = tuple[int, int]
+Singles = NDArray[np.float32]
 
 MOST_BUBBLES, MOST_DEPOSITS = 4, 8
 
@@ -37,13 +38,14 @@ def bubbles(rows: Indices, draw: Draw, magnitude: float, shape: Shape) -> Plan:
     """Bubbles of air in the mounting medium: a dark rim, a paler inside and a bright spot."""
     values = draw.uniform(rows, "bubbles", 1 + 4 * MOST_BUBBLES)
     at, number = np.nonzero(np.arange(MOST_BUBBLES) < magnitude * MOST_BUBBLES * values[:, :1])
-    top, left, size, light = values[:, 1:].reshape(-1, MOST_BUBBLES, 4)[at, number].T[:, :, None, None]
+    drawn = values[:, 1:].reshape(-1, MOST_BUBBLES, 4)[at, number]
+    top, left, size, light = drawn.T[:, :, None, None].astype(np.float32)
     largest = (0.05 + 0.13 * magnitude) * min(shape)
     pieces = _pieces(at, top, left, 1.18 * largest + 0.5, shape)
     radius = (0.05 + 0.13 * size * magnitude) * min(shape)
-    away = np.hypot(pieces.right, pieces.down)
+    away = _length(pieces.right, pieces.down)
     angle = light * 2 * np.pi
-    off = np.hypot(pieces.right - 0.5 * radius * np.cos(angle), pieces.down - 0.5 * radius * np.sin(angle))
+    off = _length(pieces.right - 0.5 * radius * np.cos(angle), pieces.down - 0.5 * radius * np.sin(angle))
     rim = np.clip(1 - np.abs(away - radius) / (0.18 * radius + 0.5), 0, 1)
     inside = np.clip(radius - away + 0.5, 0, 1)
     spot = np.clip(1 - off / (0.4 * radius), 0, 1)
@@ -63,12 +65,12 @@ def deposits(rows: Indices, draw: Draw, magnitude: float, shape: Shape) -> Plan:
     values = draw.uniform(rows, "deposits", 3 + 5 * MOST_DEPOSITS)
     at, number = np.nonzero(np.arange(MOST_DEPOSITS) < magnitude * MOST_DEPOSITS * values[:, :1])
     grains = values[:, 3:].reshape(-1, MOST_DEPOSITS, 5)
-    top, left, size, phase, waves = grains[at, number].T[:, :, None, None]
+    top, left, size, phase, waves = grains[at, number].T[:, :, None, None].astype(np.float32)
     pieces = _pieces(at, top, left, 1.25 * (0.008 + 0.045 * magnitude) * min(shape) + 0.5, shape)
     around = np.arctan2(pieces.down, pieces.right)
     uneven = 1 + 0.25 * np.sin((2 + np.floor(waves * 3)) * around + 2 * np.pi * phase)
     radius = (0.008 + 0.045 * size**2 * magnitude) * min(shape) * uneven
-    grain = np.clip(radius - np.hypot(pieces.right, pieces.down) + 0.5, 0, 1)
+    grain = np.clip(radius - _length(pieces.right, pieces.down) + 0.5, 0, 1)
     colours = np.array([60.0, 25.0, 85.0]) + values[:, 1:2] * np.array([45.0, 25.0, 40.0])
     return [Paint(np.arange(len(rows)), _laid(pieces, 0.9 * grain, len(rows), shape), colours)]
 
@@ -77,17 +79,17 @@ class _Pieces(NamedTuple):
     """Small things, each in a square window around its middle, as most of a picture is left free.
 
     at: int (k,), the picture of each. top, left: int (k,), the first pixel of its window, which may lie outside.
-    right: (k, 1, side), and down: (k, side, 1), how far the middles of the pixels lie from its own.
+    right: float32 (k, 1, side), and down: (k, side, 1), how far the middles of the pixels lie from its own.
     """
 
     at: Indices
     top: Indices
     left: Indices
-    right: Floats
-    down: Floats
+    right: Singles
+    down: Singles
 
 
-def _pieces(at: Indices, top: Floats, left: Floats, reach: float, shape: Shape) -> _Pieces:
+def _pieces(at: Indices, top: Singles, left: Singles, reach: float, shape: Shape) -> _Pieces:
     """top, left: (k, 1, 1), shares of the sides. reach: the pixels from a middle beyond which nothing is seen."""
     far = int(np.ceil(reach))
     first_row, down = _window(top[:, 0, 0] * shape[0], far)
@@ -95,13 +97,19 @@ def _pieces(at: Indices, top: Floats, left: Floats, reach: float, shape: Shape) 
     return _Pieces(at, first_row, first_column, right[:, None, :], down[:, :, None])
 
 
-def _window(middles: Floats, far: int) -> tuple[Indices, Floats]:
+def _window(middles: Singles, far: int) -> tuple[Indices, Singles]:
     """The first of 2 far + 1 pixels around each middle (k,), and how far from it their middles lie, (k, 2 far + 1)."""
-    first = np.floor(middles).astype(np.int64) - far
-    return first, first[:, None] + (np.arange(2 * far + 1) + 0.5) - middles[:, None]
+    first = np.floor(middles) - np.float32(far)
+    away = first[:, None] + (np.arange(2 * far + 1, dtype=np.float32) + np.float32(0.5)) - middles[:, None]
+    return first.astype(np.int64), away
 
 
-def _laid(pieces: _Pieces, covers: Floats, pictures: int, shape: Shape) -> NDArray[np.uint8]:
+def _length(right: Singles, down: Singles) -> Singles:
+    """What np.hypot gives, in a quarter of its time, where squares cannot overflow."""
+    return np.sqrt(right * right + down * down)
+
+
+def _laid(pieces: _Pieces, covers: Singles, pictures: int, shape: Shape) -> NDArray[np.uint8]:
     """Pieces (k, side, side) of covers in [0, 1] on empty pictures, the thicker over the thinner: uint8 (n, h, w)."""
     found = np.zeros((pictures, *shape), np.uint8)
     side, (height, width) = covers.shape[1], shape
@@ -120,5 +128,5 @@ def _pixels(shape: Shape) -> tuple[Floats, Floats]:
     return right[None, None, :], down[None, :, None]
 
 
-def _as_cover(cover: Floats) -> NDArray[np.uint8]:
+def _as_cover(cover: Singles) -> NDArray[np.uint8]:
     return np.round(255 * cover).astype(np.uint8)

@@ -122,9 +122,9 @@ def _sharpen(operation: plans.Sharpen, pictures: Pictures) -> None:
 
 
 def _density(operation: plans.Density, pictures: Pictures) -> None:
-    for place, matrix in zip(operation.where.tolist(), operation.matrices, strict=True):
-        density = np.asarray(cv2.transform(cv2.LUT(pictures[place], DENSITIES), matrix), np.float32)
-        _round_into(pictures[place], np.exp(-density) * 256 - 1)
+    for place, matrix in zip(operation.where.tolist(), -operation.matrices, strict=True):
+        light = cv2.exp(cv2.transform(cv2.LUT(pictures[place], DENSITIES), matrix))
+        pictures[place] = cv2.addWeighted(light, 256, light, 0, -1, dtype=cv2.CV_8U)
 
 
 def _round_into(picture: Pictures, levels: NDArray[np.float32]) -> None:
@@ -170,27 +170,32 @@ def _halfwords(state: NDArray[np.uint64], count: int) -> NDArray[np.uint16]:
 
 def _paint(operation: plans.Paint, pictures: Pictures) -> None:
     for at, place in enumerate(operation.where.tolist()):
-        covers, pixels = operation.covers[at].reshape(-1), pictures[place].reshape(-1, 3)
         # Most of a picture is left as it is.
-        covered = np.flatnonzero(covers)
+        left, top, width, height = cv2.boundingRect(operation.covers[at])
+        if not width:
+            continue
         colour = cv2.mean(pictures[place])[:3] if operation.colours is None else operation.colours[at]
-        there = pixels[covered].astype(np.float32)
-        there += (np.asarray(colour, np.float32) - there) * (covers[covered, None].astype(np.float32) / 255)
-        pixels[covered] = np.clip(np.rint(there), 0, 255)
+        part = pictures[place, top : top + height, left : left + width]
+        share = operation.covers[at, top : top + height, left : left + width] * np.float32(1 / 255)
+        kept = cv2.multiply(part, cv2.cvtColor(1 - share, cv2.COLOR_GRAY2RGB), dtype=cv2.CV_32F)
+        laid = cv2.merge([share * np.float32(level) for level in colour])
+        part[:] = cv2.add(kept, laid, dtype=cv2.CV_8U)
 
 
 def _jpeg(operation: plans.Jpeg, pictures: Pictures) -> None:
     for place, quality in zip(operation.where.tolist(), operation.qualities.tolist(), strict=True):
         # OpenCV writes blue first.
-        _, packed = cv2.imencode(".jpg", pictures[place][:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-        pictures[place] = np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR))[:, :, ::-1]
+        blue_first = cv2.cvtColor(pictures[place], cv2.COLOR_RGB2BGR)
+        _, packed = cv2.imencode(".jpg", blue_first, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        read = np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR))
+        cv2.cvtColor(read, cv2.COLOR_BGR2RGB, dst=pictures[place])
 
 
 def _pixelate(operation: plans.Pixelate, pictures: Pictures) -> None:
     height, width = pictures.shape[1:3]
     for place, (rows, columns) in zip(operation.where.tolist(), operation.sides.tolist(), strict=True):
         coarse = cv2.resize(pictures[place], (columns, rows), interpolation=cv2.INTER_AREA)
-        pictures[place] = coarse.take(nearest(height, rows), 0).take(nearest(width, columns), 1)
+        pictures[place] = coarse.take(nearest(width, columns), 1).take(nearest(height, rows), 0)
 
 
 def _mix(operation: plans.Mix, pictures: Pictures) -> None:
