@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
-from hemascope.machine import cores
+from hemascope import machine
+from hemascope.machine import cores, memory
 
 
 @pytest.fixture(autouse=True)
@@ -40,3 +42,40 @@ def test_what_is_no_number_is_passed_over(said: str, monkeypatch: pytest.MonkeyP
     usual = cores()
     monkeypatch.setenv("OMP_NUM_THREADS", said)
     assert cores() == usual
+
+
+@pytest.mark.parametrize(
+    ("groups", "limits", "least"),
+    [
+        ("0::/", {"memory.max": "5000"}, 5000),
+        ("0::/job/step", {"job/memory.max": "4000", "job/step/memory.max": "max"}, 4000),
+        ("0::/job/step", {"job/memory.max": "4000", "job/step/memory.max": "3000"}, 3000),
+        ("0::/outside/of/the/container", {"memory.max": "2000"}, 2000),
+        ("4:memory:/job\n1:cpu:/\n0::/", {"memory/job/memory.limit_in_bytes": "6000"}, 6000),
+        ("4:hugetlb,memory:/job", {"memory/memory.limit_in_bytes": "7000"}, 7000),
+        ("1:cpu:/job", {"job/memory.max": "8000"}, None),
+        ("0::/job", {"job/memory.max": "max"}, None),
+    ],
+)
+def test_a_group_of_processes_has_the_least_memory_of_those_around_it(
+    groups: str, limits: dict[str, str], least: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = memory()
+    (tmp_path / "own").write_text(groups + "\n", encoding="utf-8")
+    for name, limit in limits.items():
+        file = tmp_path / "groups" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(limit + "\n", encoding="utf-8")
+    monkeypatch.setattr(machine, "_OWN_GROUPS", tmp_path / "own")
+    monkeypatch.setattr(machine, "_GROUPS", tmp_path / "groups")
+    found = memory()
+    assert found is not None
+    assert usual is not None
+    assert found == least if least is not None else found >= usual
+
+
+def test_memory_is_that_of_the_machine_or_less() -> None:
+    found = memory()
+    if found is None:
+        pytest.skip("this system does not say how much memory it has")
+    assert 2**28 < found <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

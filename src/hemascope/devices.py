@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,17 +14,13 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import nn
 
 from hemascope.errors import InputError
+from hemascope.machine import memory
 from hemascope.processes import processes
 from hemascope.wording import many
 
-try:
-    import resource
-except ModuleNotFoundError:  # Windows sets no such limits
-    resource = None  # type: ignore[assignment]
-
 PRECISIONS = ("auto", "float32", "bfloat16")
 _NO_MEMORY = ("out of memory", "allocate memory", "bad_alloc")
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_USUAL_MEMORY = 8 * 2**30
 
 
 def build_fabric(device: str, precision: str, network: nn.Module | None = None) -> Fabric:
@@ -100,16 +94,10 @@ def describe_device(device: str, precision: str) -> str:
 
 
 def memory_of(device: torch.device) -> int:
-    """All memory of a device in bytes; on the CPU what the machine has, or the container or `ulimit` allows."""
+    """All memory of a device in bytes; on the CPU what the machine has, or what this process may take of it."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")] if hasattr(os, "sysconf") else [8 * 2**30]
-    if _CGROUP_LIMIT.is_file() and (told := _CGROUP_LIMIT.read_text().strip()).isdigit():
-        limits.append(int(told))
-    if resource is not None:
-        allowed = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
-        limits += [limit for limit in allowed if limit != resource.RLIM_INFINITY]
-    return min(limits)
+    return memory() or _USUAL_MEMORY
 
 
 def out_of_memory(error: BaseException) -> bool:

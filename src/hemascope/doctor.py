@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shutil
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from hemascope.field import FieldOfView
+from hemascope.machine import cores, memory
 from hemascope.models import model_folder, shipped_models
 from hemascope.recipe import recipe_names
 from hemascope.version import __version__
@@ -70,12 +70,11 @@ def _packages(subject: str, names: tuple[str, ...], remedy: str) -> Finding:
 
 
 def _machine() -> Finding:
-    memory = ""
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        memory = f", {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB of memory"
+    allowed = memory()
+    told = "" if allowed is None else f", {allowed / 2**30:.0f} GiB of memory"
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     advice = "make room: a run of a large network needs 1 GiB" if free < 1 else ""
-    return Finding("machine", f"{many(os.cpu_count() or 1, 'core')}{memory}, {free:.0f} GiB of disk free here", advice)
+    return Finding("machine", f"{many(cores(), 'core')}{told}, {free:.0f} GiB of disk free here", advice)
 
 
 def _device() -> Finding:
