@@ -6,7 +6,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from hemascope.data import Cells
-from hemascope.export.graph import add_metadata, followers, nodes_for, tail_of
+from hemascope.export.graph import add_metadata, followers, forget_sources, nodes_for, tail_of
 from hemascope.run import Run
 from hemascope.runtime import Model
 
@@ -22,6 +22,19 @@ def forked() -> onnx.ModelProto:
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2]) for name in ("x", "probabilities", "c")]
     one = numpy_helper.from_array(np.ones(2, np.float32), "one")
     return helper.make_model(helper.make_graph(nodes, "forked", values[:1], values[1:], [one]))
+
+
+def test_what_an_exporter_notes_of_nodes_is_forgotten_and_what_a_file_says_stays() -> None:
+    branch = helper.make_graph([helper.make_node("Neg", ["a"], ["b"], doc_string="/home/me/neg.py")], "branch", [], [])
+    chosen = helper.make_node("If", ["yes"], ["b"], then_branch=branch, else_branch=branch)
+    model = helper.make_model(helper.make_graph([*forked().graph.node, chosen], "forked", [], []))
+    add_metadata(model, {"recipe": "small"})
+    for node in (model.graph.node[0], model.graph.node[-1].attribute[0].g.node[0]):
+        node.metadata_props.add(key="stack_trace", value="/home/me/project/net.py, line 3")
+    forget_sources(model)
+    assert b"/home/me" not in model.SerializeToString()
+    assert {entry.key: entry.value for entry in model.metadata_props} == {"recipe": "small"}
+    assert [node.op_type for node in model.graph.node] == ["Relu", "Add", "Neg", "Softmax", "If"]
 
 
 def test_a_value_needs_its_own_nodes_and_no_others() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import hemascope
 from hemascope.data import Cells
 from hemascope.errors import InputError
 from hemascope.export.network import TOLERANCE, export_onnx
@@ -46,6 +47,9 @@ def test_the_file_gives_what_the_network_gives_at_any_batch(drawn: Cells, tmp_pa
     assert model.class_names == cells.class_names
     assert model.metadata["recipe"] == "means"
     assert "not a medical device" in model.metadata["purpose"]
+    # Nothing of the machine that wrote it.
+    assert str(Path(hemascope.__file__).parent).encode() not in path.read_bytes()
+    assert b"stack_trace" not in path.read_bytes()
     logits = torch.from_numpy(pictures).float().mean(dim=(1, 2)).numpy() / 8
     answers = model.answers(pictures)
     assert np.abs(answers.probabilities - trust.calibration.probabilities(logits)).max() < 1e-5

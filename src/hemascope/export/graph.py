@@ -54,6 +54,29 @@ def tail_of(model: onnx.ModelProto) -> onnx.ModelProto:
     return with_nodes(model, nodes, inputs, outputs)
 
 
+def forget_sources(model: onnx.ModelProto) -> None:
+    """Take from a graph what the exporter notes of each node: the lines of code it came from, by their paths here."""
+    for part in (model.graph, *model.functions):
+        _forget(part)
+
+
+def _forget(part: onnx.GraphProto | onnx.FunctionProto) -> None:
+    values = [*part.value_info]
+    if isinstance(part, onnx.GraphProto):
+        values += [*part.input, *part.output]
+        for tensor in part.initializer:
+            del tensor.metadata_props[:]
+    for value in values:
+        del value.metadata_props[:]
+    for node in part.node:
+        del node.metadata_props[:]
+        node.ClearField("doc_string")
+        for attribute in node.attribute:
+            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                _forget(inner)
+    del part.metadata_props[:]
+
+
 def add_metadata(model: onnx.ModelProto, facts: Mapping[str, str]) -> None:
     """Let a model's file say more of itself; what it says already stays as it is."""
     known = {entry.key for entry in model.metadata_props}

@@ -19,6 +19,7 @@ from torch import nn
 from hemascope.assembly import assemble
 from hemascope.data import Cells, Images
 from hemascope.errors import InputError
+from hemascope.export.graph import forget_sources
 from hemascope.export.on_request import on_request
 from hemascope.folded import folded
 from hemascope.heatmap import Explained, has_heatmap
@@ -144,4 +145,6 @@ def _exported(
         )
     if program is None:
         raise InputError("the network could not be exported to ONNX; use a backbone that timm marks as exportable.")
-    return program.model_proto
+    model: onnx.ModelProto = program.model_proto
+    forget_sources(model)
+    return model
