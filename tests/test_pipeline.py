@@ -18,6 +18,7 @@ from hemascope.errors import InputError
 from hemascope.pipeline import train
 from hemascope.recipe import Recipe
 from hemascope.run import Run
+from hemascope.runtime import load_model
 from hemascope.stress import seed_for
 from hemascope.synthetic import planted
 
@@ -78,6 +79,27 @@ def test_a_stage_tells_the_accuracy_of_the_network_before_it_is_calibrated(finis
         logits = load_network(finished)[0](torch.from_numpy(np.asarray(cells.images[:])).permute(0, 3, 1, 2))
     right = (logits.argmax(1).numpy() == cells.labels).mean()
     assert metrics["stages"][0]["validation_accuracy"] == pytest.approx(right)
+
+
+def test_a_run_ended_in_a_stage_of_smaller_pictures_answers_as_it_did_there(
+    dirty: Cells, tiny: Tiny, tmp_path: Path
+) -> None:
+    stages = [
+        {"name": "small", "epochs": 3, "learning_rate": 0.003, "image_size": 16},
+        {"name": "whole", "epochs": 1, "learning_rate": 0.003},
+    ]
+    run = train(dirty, tiny(stages=stages), tmp_path / "run", max_minutes=1e-6, say=quiet)
+    described = json.loads((run.model / "model.json").read_text(encoding="utf-8"))
+    assert described["image_sizes"] == [16]
+    assert load_network(run)[0].image_size == 16
+    test_a_stage_tells_the_accuracy_of_the_network_before_it_is_calibrated(run, dirty)
+    # The file too, which takes pictures of any size.
+    split = pd.read_csv(run.split)
+    cells = dirty.take(np.isin(dirty.ids, split.loc[split["split"] == "validation", "id"]))
+    pictures = np.asarray(cells.images[:])
+    with torch.inference_mode():
+        embedding = load_network(run)[0].described(torch.from_numpy(pictures).permute(0, 3, 1, 2))[1]
+    assert np.abs(load_model(run.folder).answers(pictures).embedding - embedding.numpy()).max() < 1e-3
 
 
 def test_every_figure_is_a_picture(finished: Run) -> None:

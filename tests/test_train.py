@@ -158,6 +158,29 @@ def test_the_time_given_ends_a_run(cells: Cells, tiny: Tiny, tmp_path: Path) -> 
     assert any("time given" in note for note in found.notes)
 
 
+def test_a_network_goes_on_seeing_pictures_at_the_size_of_its_last_stage(
+    cells: Cells, tiny: Tiny, tmp_path: Path
+) -> None:
+    stages = [
+        {"name": "small", "epochs": 1, "learning_rate": 0.001, "image_size": 16},
+        {"name": "whole", "epochs": 1, "learning_rate": 0.001},
+    ]
+    recipe = tiny(stages=stages, augmentation=[])
+    whole = trained(cells, recipe, tmp_path / "whole")
+    assert whole.network.image_size == recipe.image_size == 32
+    assert not whole.notes
+    ended = trained(cells, recipe, tmp_path / "ended", max_minutes=0)
+    assert ended.network.image_size == 16
+    assert [stage["name"] for stage in ended.stages] == ["small"]
+    assert any("looks at pictures at 16 pixels, not at 32" in note for note in ended.notes)
+    # So it answers as it did when the epoch was chosen.
+    held = cells.in_split("validation")
+    with torch.inference_mode():
+        logits = ended.network(torch.from_numpy(np.asarray(held.images[:])).permute(0, 3, 1, 2))
+    right = float((logits.argmax(1).numpy() == held.labels).mean())
+    assert right == ended.history[0]["validation_accuracy"]
+
+
 def test_a_trained_network_lies_in_memory_as_other_runtimes_have_it(cells: Cells, tiny: Tiny, tmp_path: Path) -> None:
     found = trained(cells, tiny(channels_last=True), tmp_path)
     assert all(value.is_contiguous() for value in found.network.state_dict().values())

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from hemascope.errors import InputError
-from hemascope.model import Network, build_model
+from hemascope.model import CellClassifier, Network, build_model
 from hemascope.models import shipped_models
 from hemascope.pretrained import check_weights
 from hemascope.recipe import Recipe
@@ -81,6 +81,11 @@ def with_views(network: Network, views: int) -> Network:
     return network if views == 1 else Views(network, views)
 
 
+def classifiers(network: Network) -> list[CellClassifier]:
+    """The single networks that answer in a network, in the order of its weights."""
+    return [one for one in network.modules() if isinstance(one, CellClassifier)]
+
+
 def load_network(run: Run) -> tuple[Network, tuple[str, ...], str]:
     """The trained network of a run with its views, its class names, and where its first weights came from.
 
@@ -109,6 +114,9 @@ def load_network(run: Run) -> tuple[Network, tuple[str, ...], str]:
     else:
         network = Ensemble([load_network(Run(Path(folder)))[0] for folder in recipe.members])
     network.load_state_dict(load_file(weights))
+    # Runs of before do not say at which size their networks look at pictures: it was the recipe's.
+    for one, side in zip(classifiers(network), described.get("image_sizes", ()), strict=False):
+        one.image_size = side
     return with_views(network.eval(), recipe.views), names, described["weights"]
 
 

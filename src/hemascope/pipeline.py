@@ -145,7 +145,7 @@ def fit(
     on_epoch: as in `train_network`; a recipe with members has none.
     """
     from hemascope.devices import describe_device, enough_memory
-    from hemascope.ensemble import with_views
+    from hemascope.ensemble import classifiers, with_views
     from hemascope.export import export_onnx
     from hemascope.members import train_members
     from hemascope.pretrained import check_backbone
@@ -197,6 +197,7 @@ def fit(
             "weights": trained.weights.origin,
             "parameters": parameters,
             "trained_in": trained.precision,
+            "image_sizes": [one.image_size for one in classifiers(trained.network)],
             "stages": trained.stages,
             "notes": [*trained.notes, *trust.notes],
             "largest_difference_of_export": difference,

@@ -233,13 +233,16 @@ def train_network(
         log.stages.append(_stage_row(stage, place, log.history))
         if any_process(fabric, _out_of_time(place, options, log.history)):
             if number + 1 < len(stages) or (place.epoch < stage.epochs and place.since_best < recipe.early_stopping):
-                told = "another epoch would not have fitted into the time given."
-                log.notes.append(f"Training was ended after {clock(place.seconds)}: {told}")
+                told = "another epoch would not have fitted into the time given"
+                side = network.image_size
+                if side != recipe.image_size:
+                    told += f"; so the network looks at pictures at {side} pixels, not at {recipe.image_size}"
+                log.notes.append(f"Training was ended after {clock(place.seconds)}: {told}.")
                 say(log.notes[-1])
             break
     if scalars is not None:
         scalars.close()
-    network.image_size = recipe.image_size
+    # It goes on seeing pictures at the size of its last stage: at another it would know few of them.
     if isinstance(network.head, NeighbourVote):
         network.head.remember(*_embedded(network, source, training.labels, fabric.device))
     # Channels together in memory leave their trace in an exported graph, which no other runtime then rebuilds.
