@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from numpy.typing import NDArray
 from PIL import Image
 
 from hemascope.data import SPLITS, Cells, concatenate
@@ -72,13 +73,23 @@ def test_metrics_say_what_was_scored(finished: Run) -> None:
         assert stress["stress_score"] == pytest.approx(plain, abs=0.1)
 
 
-def test_a_stage_tells_the_accuracy_of_the_network_before_it_is_calibrated(finished: Run, dirty: Cells) -> None:
-    metrics, split = json.loads(finished.metrics.read_text()), pd.read_csv(finished.split)
-    cells = dirty.take(np.isin(dirty.ids, split.loc[split["split"] == "validation", "id"]))
+def validation_pictures(run: Run, cells: Cells) -> Cells:
+    split = pd.read_csv(run.split)
+    return cells.take(np.isin(cells.ids, split.loc[split["split"] == "validation", "id"]))
+
+
+def of_network(run: Run, cells: Cells) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The logits and the embeddings that the network of a run gives."""
     with torch.inference_mode():
-        logits = load_network(finished)[0](torch.from_numpy(np.asarray(cells.images[:])).permute(0, 3, 1, 2))
-    right = (logits.argmax(1).numpy() == cells.labels).mean()
-    assert metrics["stages"][0]["validation_accuracy"] == pytest.approx(right)
+        pictures = torch.from_numpy(np.asarray(cells.images[:])).permute(0, 3, 1, 2)
+        logits, embedding = load_network(run)[0].described(pictures)
+    return logits.numpy(), embedding.numpy()
+
+
+def test_a_stage_tells_the_accuracy_of_the_network_before_it_is_calibrated(finished: Run, dirty: Cells) -> None:
+    cells = validation_pictures(finished, dirty)
+    right = (of_network(finished, cells)[0].argmax(1) == cells.labels).mean()
+    assert json.loads(finished.metrics.read_text())["stages"][0]["validation_accuracy"] == pytest.approx(right)
 
 
 def test_a_run_ended_in_a_stage_of_smaller_pictures_answers_as_it_did_there(
@@ -89,17 +100,15 @@ def test_a_run_ended_in_a_stage_of_smaller_pictures_answers_as_it_did_there(
         {"name": "whole", "epochs": 1, "learning_rate": 0.003},
     ]
     run = train(dirty, tiny(stages=stages), tmp_path / "run", max_minutes=1e-6, say=quiet)
-    described = json.loads((run.model / "model.json").read_text(encoding="utf-8"))
-    assert described["image_sizes"] == [16]
+    assert json.loads((run.model / "model.json").read_text(encoding="utf-8"))["image_sizes"] == [16]
     assert load_network(run)[0].image_size == 16
-    test_a_stage_tells_the_accuracy_of_the_network_before_it_is_calibrated(run, dirty)
+    cells = validation_pictures(run, dirty)
+    logits, embedding = of_network(run, cells)
+    told = json.loads(run.metrics.read_text())["stages"][0]["validation_accuracy"]
+    assert told == pytest.approx((logits.argmax(1) == cells.labels).mean())
     # The file too, which takes pictures of any size.
-    split = pd.read_csv(run.split)
-    cells = dirty.take(np.isin(dirty.ids, split.loc[split["split"] == "validation", "id"]))
-    pictures = np.asarray(cells.images[:])
-    with torch.inference_mode():
-        embedding = load_network(run)[0].described(torch.from_numpy(pictures).permute(0, 3, 1, 2))[1]
-    assert np.abs(load_model(run.folder).answers(pictures).embedding - embedding.numpy()).max() < 1e-3
+    answers = load_model(run.folder).answers(np.asarray(cells.images[:]))
+    assert np.abs(answers.embedding - embedding).max() < 1e-3
 
 
 def test_every_figure_is_a_picture(finished: Run) -> None:

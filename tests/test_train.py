@@ -50,6 +50,13 @@ def weights(found: Trained) -> list[np.ndarray]:
     return [value.numpy() for value in found.network.state_dict().values()]
 
 
+def validation_accuracy(found: Trained, cells: Cells) -> float:
+    held = cells.in_split("validation")
+    with torch.inference_mode():
+        logits = found.network(torch.from_numpy(np.asarray(held.images[:])).permute(0, 3, 1, 2))
+    return float((logits.argmax(1).numpy() == held.labels).mean())
+
+
 def test_the_same_seed_gives_the_same_run_with_and_without_workers(cells: Cells, tiny: Tiny, tmp_path: Path) -> None:
     steps = [{"name": "randaugment"}, {"name": "augmix"}]
     first = trained(cells, tiny(augmentation=steps), tmp_path / "a")
@@ -137,10 +144,7 @@ def test_the_best_weights_are_restored_and_a_stage_ends_early(cells: Cells, tiny
     best = max(found.history, key=lambda row: (row["validation_stress"], -row["validation_stress_loss"]))
     assert found.stages[0]["best_epoch"] == best["epoch"]
     assert len(found.history) <= best["epoch"] + 2
-    held = cells.in_split("validation")
-    with torch.inference_mode():
-        logits = found.network(torch.from_numpy(np.asarray(held.images[:])).permute(0, 3, 1, 2))
-    assert float((logits.argmax(1).numpy() == held.labels).mean()) == best["validation_accuracy"]
+    assert validation_accuracy(found, cells) == best["validation_accuracy"]
 
 
 def test_the_rate_is_cut_on_a_plateau(cells: Cells, tiny: Tiny, tmp_path: Path) -> None:
@@ -174,11 +178,7 @@ def test_a_network_goes_on_seeing_pictures_at_the_size_of_its_last_stage(
     assert [stage["name"] for stage in ended.stages] == ["small"]
     assert any("looks at pictures at 16 pixels, not at 32" in note for note in ended.notes)
     # So it answers as it did when the epoch was chosen.
-    held = cells.in_split("validation")
-    with torch.inference_mode():
-        logits = ended.network(torch.from_numpy(np.asarray(held.images[:])).permute(0, 3, 1, 2))
-    right = float((logits.argmax(1).numpy() == held.labels).mean())
-    assert right == ended.history[0]["validation_accuracy"]
+    assert validation_accuracy(ended, cells) == ended.history[0]["validation_accuracy"]
 
 
 def test_a_trained_network_lies_in_memory_as_other_runtimes_have_it(cells: Cells, tiny: Tiny, tmp_path: Path) -> None:
