@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from hemascope import machine
-from hemascope.machine import cores, memory
+from hemascope.machine import cores, memory, quick_turns
 
 
 @pytest.fixture(autouse=True)
@@ -79,3 +80,26 @@ def test_memory_is_that_of_the_machine_or_less() -> None:
     if found is None:
         pytest.skip("this system does not say how much memory it has")
     assert 2**28 < found <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def test_turns_are_as_long_as_before_when_the_last_who_wanted_them_short_has_gone() -> None:
+    before = sys.getswitchinterval()
+    first, second = quick_turns(), quick_turns()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert sys.getswitchinterval() == pytest.approx(0.0002)
+    second.__exit__(None, None, None)
+    assert sys.getswitchinterval() == before
+
+
+def test_turns_shorter_than_that_stay_so() -> None:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.0001)
+    own = sys.getswitchinterval()
+    try:
+        with quick_turns():
+            assert sys.getswitchinterval() == own
+        assert sys.getswitchinterval() == own
+    finally:
+        sys.setswitchinterval(before)

@@ -21,11 +21,11 @@ def test_norms_biases_and_frozen_weights(name: str, tiny: Callable[..., Recipe])
     assert len(plain["params"]) == 3
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
     assert decayed["lr"] == 0.01
-    assert not decayed.get("fused")
+    assert bool(decayed.get("fused")) == (name in FUSED)
 
 
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
-def test_on_a_cpu_it_is_fused_where_the_recipe_says_so(name: str, tiny: Callable[..., Recipe]) -> None:
+def test_it_is_fused_unless_the_recipe_says_otherwise(name: str, tiny: Callable[..., Recipe]) -> None:
     recipe = tiny(optimizer=name, fused=True)
     if name not in FUSED:
         with pytest.raises(InputError, match=f"recipe 'tiny': {name} cannot be fused; leave 'fused' out, or take one"):
@@ -33,7 +33,7 @@ def test_on_a_cpu_it_is_fused_where_the_recipe_says_so(name: str, tiny: Callable
         return
     first, second = nn.Linear(4, 3), nn.Linear(4, 3)
     second.load_state_dict(first.state_dict())
-    for network, chosen in ((first, recipe), (second, tiny(optimizer=name))):
+    for network, chosen in ((first, recipe), (second, tiny(optimizer=name, fused=False))):
         optimizer = build_optimizer(network, chosen, 0.01)
         assert bool(optimizer.param_groups[0].get("fused")) == bool(chosen.fused)
         for _ in range(3):

@@ -102,6 +102,7 @@ def test_a_run_ended_in_a_stage_of_smaller_pictures_answers_as_it_did_there(
     run = train(dirty, tiny(stages=stages), tmp_path / "run", max_minutes=1e-6, say=quiet)
     assert json.loads((run.model / "model.json").read_text(encoding="utf-8"))["image_sizes"] == [16]
     assert load_network(run)[0].image_size == 16
+    assert "- Side of the pictures: 16 pixels\n" in run.card.read_text(encoding="utf-8")
     cells = validation_pictures(run, dirty)
     logits, embedding = of_network(run, cells)
     told = json.loads(run.metrics.read_text())["stages"][0]["validation_accuracy"]

@@ -195,11 +195,13 @@ def _data(
 def _recipe(metrics: Mapping[str, Any], recipe: Mapping[str, Any]) -> Iterator[str]:
     yield "## Recipe"
     lines = [f"{recipe['description']}".rstrip(".")] if recipe.get("description") else []
+    # Runs of before tell the recipe's side alone, at which a training that ended early may not have arrived.
+    sides = [str(side) for side in sorted(set(metrics.get("image_sizes") or [recipe.get("image_size")])) if side]
     for title, value in (
         ("Network", recipe.get("backbone")),
         ("Parameters", f"{metrics['parameters']:,}" if metrics.get("parameters") else None),
         ("First weights", metrics.get("weights")),
-        ("Side of the pictures", f"{recipe['image_size']} pixels" if recipe.get("image_size") else None),
+        ("Side of the pictures", f"{listed(sides)} pixels" if sides else None),
         ("Augmentation", listed([str(step["name"]) for step in recipe.get("augmentation") or []])),
     ):
         lines += [f"{title}: {value}"] if value else []

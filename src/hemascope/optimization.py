@@ -65,6 +65,6 @@ def build_optimizer(network: nn.Module, recipe: Recipe, learning_rate: float) ->
             f"recipe '{recipe.name}': {recipe.optimizer} cannot be fused; leave 'fused' out, or take one of "
             f"{', '.join(FUSED)}."
         )
-    on_gpu = trained[0].device.type == "cuda"
-    fused = recipe.fused if recipe.fused is not None else on_gpu and recipe.optimizer in FUSED
+    there = recipe.optimizer in FUSED and trained[0].device.type in ("cpu", "cuda")
+    fused = there if recipe.fused is None else recipe.fused
     return OPTIMIZERS[recipe.optimizer](groups, lr=learning_rate, **({"fused": True} if fused else {}))

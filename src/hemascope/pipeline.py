@@ -254,6 +254,7 @@ def score_run(
         "recipe": described["recipe"],
         "weights": described["weights"],
         "parameters": described["parameters"],
+        "image_sizes": described.get("image_sizes", []),
         "stages": described["stages"],
         "notes": [*described["notes"], *(note for note in prepared.found.notes if note != NO_GROUPS_NOTE)],
         "grouped": cells.groups is not None,

@@ -98,7 +98,7 @@ class Recipe(Part):
     optimizer: Optimizer = Field("lion", description="The optimiser.")
     fused: bool | None = Field(
         None,
-        description="One kernel for all weights, rounded a little differently; default: on a GPU where there is one.",
+        description="One kernel for all weights, rounded a little differently; default: where there is one.",
     )
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay, off norms and biases.")
     stages: tuple[Stage, ...] = Field((), description="Stages, run one after the other; networks need them.")

@@ -11,6 +11,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,9 +20,9 @@ from numpy.typing import NDArray
 
 from hemascope.augment import colour, cover, geometry, mixing, quality
 from hemascope.augment import randaugment as policies
-from hemascope.augment.plan import Blend, Paste, Plan, divided, placed
+from hemascope.augment.plan import Plan, placed
 from hemascope.draws import Draw
-from hemascope.machine import cores
+from hemascope.machine import cores, quick_turns
 from hemascope.recipe import Augmentation
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ MIXING = ("mixup", "cutmix")
 FEWEST_PIXELS = 2**18
 """That are worth a thread: 16 pictures of 128 x 128."""
 SMALL = 128
-"""Pictures of a smaller side get one thread: so little is done at a time that threads wait for each other."""
+"""Pictures of a smaller side get two threads at most: so little is done at a time that more wait for each other."""
 
 _Numbered = tuple[int, Augmentation]
 
@@ -136,9 +137,7 @@ def augment(
     large and many enough to gain by it.
     """
     if isinstance(pictures, np.ndarray):
-        height, width = pictures.shape[1:3]
-        plan = plan_of(rows, enumerate(steps), (height, width), seed=seed, epoch=epoch)
-        return _on_cpu(pictures, plan, threads or _worth(pictures))
+        return _on_cpu(pictures, rows, steps, seed, epoch, threads or _worth(pictures))
     import torch
 
     from hemascope.augment import on_tensors
@@ -162,33 +161,42 @@ def label_weights(
     return mixing.label_weights(plan_of(rows, mixing_steps, shape, seed=seed, epoch=epoch), len(rows), shape)
 
 
-def _on_cpu(pictures: NDArray[np.uint8], plan: Plan, threads: int) -> NDArray[np.uint8]:
+def _on_cpu(
+    pictures: NDArray[np.uint8],
+    rows: NDArray[np.int64],
+    steps: Sequence[Augmentation],
+    seed: int,
+    epoch: int,
+    threads: int,
+) -> NDArray[np.uint8]:
     from hemascope.augment import on_cpu
 
     changed = np.array(pictures, order="C")
-    bounds = np.linspace(0, len(changed), min(threads, len(changed)) + 1).astype(int).tolist()
-    for mixes, group in itertools.groupby(plan, lambda operation: isinstance(operation, Blend | Paste)):
-        operations = list(group)
-        if mixes or len(bounds) <= 2:
-            on_cpu.carry_out(operations, changed)
-            continue
-        shares = [changed[low:high] for low, high in itertools.pairwise(bounds)]
-        (first, here), *others = zip(divided(operations, bounds), shares, strict=True)
-        waiting = [_pool(os.getpid(), threads).submit(on_cpu.carry_out, part, share) for part, share in others]
-        on_cpu.carry_out(first, here)
-        for done in waiting:
-            done.result()
+    shape = (changed.shape[1], changed.shape[2])
+    threads = max(1, min(threads, len(changed)))
+    bounds = np.linspace(0, len(changed), threads + 1).astype(int).tolist()
+
+    def share(numbered: Sequence[_Numbered], low: int, high: int) -> None:
+        on_cpu.carry_out(plan_of(rows[low:high], numbered, shape, seed=seed, epoch=epoch), changed[low:high])
+
+    with quick_turns() if threads > 1 else nullcontext():
+        for mixes, group in itertools.groupby(enumerate(steps), lambda numbered: numbered[1].name in MIXING):
+            numbered = list(group)
+            first, *others = [(0, len(changed))] if mixes else itertools.pairwise(bounds)
+            waiting = [_pool(os.getpid(), len(others)).submit(share, numbered, *part) for part in others]
+            share(numbered, *first)
+            for done in waiting:
+                done.result()
     return changed
 
 
 def _worth(pictures: NDArray[np.uint8]) -> int:
     """How many threads are worth their while."""
-    if min(pictures.shape[1:3]) < SMALL:
-        return 1
-    return max(1, min(cores(), pictures[..., 0].size // FEWEST_PIXELS))
+    most = 2 if min(pictures.shape[1:3]) < SMALL else cores()
+    return max(1, min(most, cores(), pictures[..., 0].size // FEWEST_PIXELS))
 
 
 @functools.cache
-def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+def _pool(process: int, others: int) -> ThreadPoolExecutor:
     """What works beside the thread that calls. Threads are not inherited by a fork: each process has its own."""
-    return ThreadPoolExecutor(threads - 1, "augment")
+    return ThreadPoolExecutor(others, "augment")
