@@ -31,6 +31,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -165,8 +166,11 @@ def synchronized(device: Any) -> float:
 def rate(batch: int, backbone: str, device: str, precision: str, short: bool) -> Figures:
     """Images/s of ours, of the usual loop and of the bare network, in turns; medians of the turns.
 
-    What one has of another is the median of what it has in each turn, as a machine's pace changes between turns.
+    What one has of another is the median of what it has in each turn, as a machine's pace changes between turns. Ours
+    and the bare network keep freed memory, as a training does; the usual loop has what Python and torch do by default.
     """
+    from hemascope.machine import freed_memory_kept
+
     rows = max(ROWS[device] // (10 if short else 1), 2 * batch)
     turns = 1 if short else 5
     steps = 2 if short else max(1_500 // batch, 4) * (8 if device == "cuda" else 1)
@@ -178,12 +182,13 @@ def rate(batch: int, backbone: str, device: str, precision: str, short: bool) ->
     found: dict[str, list[float]] = {name: [] for name in loops}
     for _ in range(turns):
         for name, loop in loops.items():
-            # The loader's workers fill their queue while the others compute; the first of its batches are not timed.
-            for _ in range(2 * WORKERS if name == "usual" else 1):
-                next(loop)
-            began = time.perf_counter()
-            for _ in range(steps):
-                ended = next(loop)[0]
+            with nullcontext() if name == "usual" else freed_memory_kept():
+                # The loader's workers fill their queue while the others compute; its first batches are not timed.
+                for _ in range(2 * WORKERS if name == "usual" else 2):
+                    next(loop)
+                began = time.perf_counter()
+                for _ in range(steps):
+                    ended = next(loop)[0]
             found[name].append(batch * steps / (ended - began))
     figures: Figures = {name: round(statistics.median(values), 1) for name, values in found.items()}
     to_usual, to_bare = (
@@ -246,8 +251,12 @@ def main() -> int:
     parser.add_argument("--child", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.child:
+        from hemascope.machine import freed_memory_kept
+
         what = json.loads(asked.child)
-        print(json.dumps(CHILDREN[what.pop("section")](**what)))
+        section = what.pop("section")
+        with nullcontext() if section == "rate" else freed_memory_kept():
+            print(json.dumps(CHILDREN[section](**what)))
         return 0
     os.environ["OMP_NUM_THREADS"] = THREADS
     import torch

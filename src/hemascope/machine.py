@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, _GeneratorContextManager, contextmanager
+from functools import wraps
 from pathlib import Path
 
 try:
@@ -20,39 +22,87 @@ _TURN = 0.0002
 """Seconds after which Python lets another thread go on, of several that call OpenCV for one small picture at a time."""
 
 
-class _Turns:
-    """Who asks for short turns now, and how long they were before the first of them asked."""
-
-    def __init__(self) -> None:
-        self.lock, self.askers, self.before = threading.Lock(), 0, 0.0
-
-
-_turns = _Turns()
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -2, -3, -4
+"""Parameters of glibc's `mallopt`, by their numbers in <malloc.h>."""
+_KEEPING = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 64 << 20}
+_GIVING_BACK = {_MMAP_MAX: 65_536, _MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 64 << 20, _TOP_PAD: 128 << 10}
+"""glibc's defaults; its thresholds move up to these by themselves in a process that frees large blocks."""
 
 
+def _shared(setting: Callable[[], AbstractContextManager[None]]) -> Callable[[], _GeneratorContextManager[None]]:
+    """A setting of the whole process: made when the first of several blocks begins, undone when the last has ended."""
+    lock, blocks, made = threading.Lock(), 0, ExitStack()
+
+    @contextmanager
+    @wraps(setting)
+    def block() -> Iterator[None]:
+        nonlocal blocks
+        with lock:
+            if not blocks:
+                made.enter_context(setting())
+            blocks += 1
+        try:
+            yield
+        finally:
+            with lock:
+                blocks -= 1
+                if not blocks:
+                    made.close()
+
+    return block
+
+
+@_shared
 @contextmanager
 def quick_turns() -> Iterator[None]:
     """Within the block, threads that wait for Python's lock get it after 0.2 ms; by default that is 5 ms.
 
     The time is one for the process: it is as before when the last of several blocks has ended.
     """
-    with _turns.lock:
-        if not _turns.askers:
-            _turns.before = sys.getswitchinterval()
-            _set_turn(min(_TURN, _turns.before))
-        _turns.askers += 1
-    try:
-        yield
-    finally:
-        with _turns.lock:
-            _turns.askers -= 1
-            if not _turns.askers:
-                _set_turn(_turns.before)
+    before = sys.getswitchinterval()
+    _set_turn(min(_TURN, before))
+    yield
+    _set_turn(before)
 
 
 def _set_turn(seconds: float) -> None:
     # Python cuts off at whole microseconds, of which what it told before may lack the last bit.
     sys.setswitchinterval(seconds + 5e-7)
+
+
+@_shared
+@contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """Within the block, memory that is freed stays with the process, for what is asked for next.
+
+    glibc gives pieces of 32 MiB and more back to the system when they are freed, and a network on a CPU asks for as
+    large ones again in every step; the system then hands them out anew, page by page, emptied. What lies free when the
+    last of several blocks has ended is given back. Nothing changes where the C library is another, or where the
+    environment says (MALLOC_TRIM_THRESHOLD_, GLIBC_TUNABLES and the like) when memory is given back.
+    """
+    libc = _glibc()
+    if libc is None or _says_when_memory_is_given_back(os.environ):
+        yield
+        return
+    for parameter, value in _KEEPING.items():
+        libc.mallopt(parameter, value)
+    yield
+    for parameter, value in _GIVING_BACK.items():
+        libc.mallopt(parameter, value)
+    libc.malloc_trim(0)
+
+
+def _says_when_memory_is_given_back(environment: Mapping[str, str]) -> bool:
+    told = environment.get("GLIBC_TUNABLES", "").upper()
+    parameters = ("MMAP_MAX", "MMAP_THRESHOLD", "TRIM_THRESHOLD", "TOP_PAD")
+    return any(f"MALLOC_{name}_" in environment or f"MALLOC.{name}" in told for name in parameters)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    libc = ctypes.CDLL(None)
+    return libc if hasattr(libc, "gnu_get_libc_version") and hasattr(libc, "mallopt") else None
 
 
 def cores() -> int:

@@ -28,6 +28,7 @@ from hemascope.devices import any_process, build_fabric, precision_of, reduced
 from hemascope.errors import InputError
 from hemascope.files import replacing
 from hemascope.loss import balanced_weights
+from hemascope.machine import freed_memory_kept
 from hemascope.model import CellClassifier, Constant, NeighbourVote, Network, build_model
 from hemascope.optimization import Optimizer, build_optimizer, rate_share
 from hemascope.pretrained import Weights
@@ -102,6 +103,7 @@ class _Log:
     notes: list[str] = field(default_factory=list)
 
 
+@freed_memory_kept()
 def train_network(
     cells: Cells, recipe: Recipe, folder: Path, options: Options, say: Say = print, on_epoch: OnEpoch | None = None
 ) -> Trained:
