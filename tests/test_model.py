@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from hemascope.data import Cells
-from hemascope.ensemble import load_network
+from hemascope.ensemble import check_recipe, load_network
+from hemascope.errors import InputError
 from hemascope.model import Body, Constant, NeighbourVote, build_model, fitted
 from hemascope.pipeline import fit, training_options
 from hemascope.prepare import prepare
@@ -110,6 +111,20 @@ def test_a_vote_of_neighbours_is_a_run_like_any_other(dirty: Cells, tiny: Tiny, 
         logits, _ = Body(network, 32)(torch.from_numpy(images))
     told = model.trust.calibration.probabilities(logits.numpy())
     assert np.abs(told - model.predict(images)).max() < 1e-4
+
+
+def test_sides_that_a_backbone_does_not_take_are_refused(tiny: Tiny) -> None:
+    transformer = {
+        "backbone": "vit_tiny_patch16_224",
+        "image_size": 48,
+        "stages": [{"name": "one", "epochs": 1, "learning_rate": 0.001, "image_size": 32}],
+    }
+    with pytest.raises(
+        InputError, match=r"vit_tiny_patch16_224 does not take pictures of 32 pixels and of 48, too .*'image_size'"
+    ):
+        build_model(tiny(**transformer), CLASSES)
+    with pytest.raises(InputError, match=r"crossvit_9_240 does not take pictures of 96 pixels .*26.*'backbone'"):
+        check_recipe(tiny(backbone="crossvit_9_240", image_size=96))
 
 
 @pytest.mark.parametrize("name", ["dinov2", "dinov2-knn"])

@@ -134,6 +134,10 @@ def test_a_key_of_another_kind_of_model_is_refused(text: str, sentence: str) -> 
     assert sentence in str(error.value)
 
 
+def test_finished_runs_need_no_stages() -> None:
+    assert parse_recipe("name: both\nbackbone: regnetx_002\nmembers: [one, other]\n").stages == ()
+
+
 def test_an_unknown_name_is_refused_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="did you mean 'densenet121'"):
         load_recipe("densnet121")

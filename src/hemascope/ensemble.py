@@ -121,9 +121,14 @@ def load_network(run: Run) -> tuple[Network, tuple[str, ...], str]:
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """Raise InputError for what a recipe asks for and is not there: backbone, weights, the runs that it names."""
+    """Raise InputError for what a recipe asks for and is not there: backbone, weights, the runs that it names.
+
+    A backbone is there if it takes pictures of the recipe's sides, for which it is built once.
+    """
     if not recipe.classical:
         check_weights(recipe)
+        if recipe.backbone != "none":
+            build_model(recipe.model_copy(update={"pretrained": "none"}), ("a class",))
     members = () if isinstance(recipe.members, int) else recipe.members
     for folder in (*filter(None, [recipe.teacher]), *members):
         load_network(Run(Path(folder)))

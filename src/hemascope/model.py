@@ -10,9 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from hemascope.devices import out_of_memory
+from hemascope.errors import InputError
 from hemascope.pretrained import Weights, load_backbone
 from hemascope.recipe import Recipe
 from hemascope.resize import resize_weights
+from hemascope.wording import first_line
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -197,13 +200,31 @@ def _traced_weights(source: int | torch.SymInt, target: int) -> torch.Tensor:
 def build_model(recipe: Recipe, class_names: Sequence[str]) -> tuple[CellClassifier, Weights]:
     """The network of a recipe, with its first weights and where they came from.
 
-    Random weights follow torch's global generator. Raises InputError when the backbone is unknown, or when weights
-    are required and cannot be had, or do not fit.
+    Random weights follow torch's global generator. Raises InputError when the backbone is unknown or does not take
+    pictures of the recipe's sides, or when weights are required and cannot be had, or do not fit.
     """
     backbone, weights = load_backbone(recipe)
-    with torch.no_grad():
-        features = int(backbone.eval()(torch.zeros(1, 3, recipe.image_size, recipe.image_size)).shape[1])
-    return CellClassifier(recipe, class_names, backbone, features), weights
+    return CellClassifier(recipe, class_names, backbone, _features(backbone, recipe)), weights
+
+
+@torch.no_grad()
+def _features(backbone: nn.Module, recipe: Recipe) -> int:
+    """How long an embedding is, as pictures of all sides tell that the recipe and its stages name."""
+    stages = [stage.image_size or recipe.image_size for stage in recipe.stages]
+    lengths = []
+    for side in dict.fromkeys([recipe.image_size, *stages]):
+        try:
+            lengths.append(int(backbone.eval()(torch.zeros(1, 3, side, side)).shape[1]))
+        except Exception as error:
+            # Each network has its own way to say that its layers do not fit.
+            if out_of_memory(error):
+                raise
+            what = f"pictures of {side} pixels" + (f" and of {recipe.image_size}, too" if lengths else "")
+            raise InputError(
+                f"recipe '{recipe.name}': {recipe.backbone} does not take {what} ({first_line(error)}); change "
+                "'image_size', of the recipe or of its stages, or 'backbone'."
+            ) from error
+    return lengths[0]
 
 
 def _head(features: int, recipe: Recipe, classes: int) -> nn.Sequential:

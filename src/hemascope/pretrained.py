@@ -13,8 +13,10 @@ import timm
 from torch import nn
 
 from hemascope import residual as residual  # timm knows its networks from here on
+from hemascope.devices import out_of_memory
 from hemascope.errors import InputError
 from hemascope.recipe import Classical, Recipe
+from hemascope.wording import first_line
 
 _HUB = ("huggingface.co", 443)
 
@@ -55,7 +57,16 @@ def _create(recipe: Recipe, pretrained: bool) -> nn.Module:
     told = timm.get_pretrained_cfg(recipe.backbone)
     # A transformer knows where in the picture it looks: its table of places is brought to the recipe's size.
     sized: dict[str, Any] = {"img_size": recipe.image_size} if told is not None and told.fixed_input_size else {}
-    backbone: nn.Module = timm.create_model(recipe.backbone, pretrained=pretrained, num_classes=0, **sized)
+    try:
+        backbone: nn.Module = timm.create_model(recipe.backbone, pretrained=pretrained, num_classes=0, **sized)
+    except Exception as error:
+        # With weights it may be these that fail; without them a network of this size cannot be made.
+        if pretrained or not sized or out_of_memory(error):
+            raise
+        raise InputError(
+            f"recipe '{recipe.name}': {recipe.backbone} cannot be made for pictures of {recipe.image_size} pixels "
+            f"({first_line(error)}); change 'image_size' or 'backbone'."
+        ) from error
     return backbone
 
 

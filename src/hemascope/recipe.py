@@ -168,7 +168,7 @@ class Recipe(Part):
                 raise _mistake(f"'{mixing[0]}' mixes labels, and classical models learn from one each; leave it out")
         elif "copies" in given:
             raise _mistake("'copies' is about classical models; networks see other copies in every epoch: leave it out")
-        elif self.backbone != "none" and "stages" not in self.model_fields_set:
+        elif self.backbone != "none" and isinstance(self.members, int) and "stages" not in self.model_fields_set:
             raise _mistake("the key 'stages' is missing; add it")
         return self
 

@@ -28,6 +28,11 @@ def capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of a library says in its first line, without the full stop; its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
 def install(extra: str) -> str:
     """The command that brings an optional part of hemascope, which is installed from its folder."""
     return f"pip install '.[{extra}]' in the folder of hemascope"

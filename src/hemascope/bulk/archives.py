@@ -21,6 +21,7 @@ from typing import IO, Any
 
 from hemascope.data.folder import is_picture, printable
 from hemascope.errors import InputError
+from hemascope.wording import first_line
 
 ZIP_ENDINGS = (".zip",)
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -273,4 +274,4 @@ def _bomb(path: Path) -> str:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+    return first_line(error)

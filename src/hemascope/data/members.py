@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemascope.errors import InputError
+from hemascope.wording import first_line
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 _BATCH_BYTES = 32 * 2**20
@@ -110,12 +111,8 @@ class Member:
     def _damaged(self, error: Exception) -> InputError:
         if isinstance(error, InputError):
             return error
-        reason = _first_line(error)
+        reason = first_line(error)
         return InputError(f"{self.file.name}: '{self.name}' cannot be read ({reason}); it is damaged, copy it again.")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -140,7 +137,7 @@ def open_members(path: Path) -> dict[str, Member]:
         raise
     except _DAMAGED as error:
         raise InputError(
-            f"{path.name}: is not an npz file ({_first_line(error).lower()}); write it with numpy.savez."
+            f"{path.name}: is not an npz file ({first_line(error).lower()}); write it with numpy.savez."
         ) from error
 
 
@@ -152,7 +149,7 @@ def _member(path: Path, archive: zipfile.ZipFile, raw: IO[bytes], info: zipfile.
             header = stream.tell()
     except _DAMAGED as error:
         raise InputError(
-            f"{path.name}: '{name}' cannot be read ({_first_line(error)}); write it again with numpy.savez."
+            f"{path.name}: '{name}' cannot be read ({first_line(error)}); write it again with numpy.savez."
         ) from error
     if dtype.hasobject:
         raise InputError(
