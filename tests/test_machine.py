@@ -131,6 +131,19 @@ def test_who_says_when_memory_is_given_back_has_the_last_word(
         assert page_faults_of_large_blocks() > usual / 2
 
 
+def test_where_addresses_are_bounded_none_are_held() -> None:
+    if machine._glibc() is None:
+        pytest.skip("the C library here is not glibc")
+    usual = page_faults_of_large_blocks()
+    before, most = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (2**44, most))
+    try:
+        with freed_memory_kept():
+            assert page_faults_of_large_blocks() > usual / 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (before, most))
+
+
 def page_faults_of_large_blocks() -> int:
     """Of ten blocks of 48 MB, taken, filled and freed one after the other, when two have been before."""
     before = 0

@@ -19,7 +19,8 @@ from hemascope.processes import processes
 from hemascope.wording import many
 
 PRECISIONS = ("auto", "float32", "bfloat16")
-_NO_MEMORY = ("out of memory", "allocate memory", "bad_alloc")
+_NO_MEMORY = ("out of memory", "allocate memory", "bad_alloc", "could not create a primitive")
+"""How libraries say it; the last is oneDNN's word where it finds no room for the code that it writes for a layer."""
 _USUAL_MEMORY = 8 * 2**30
 
 

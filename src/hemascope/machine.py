@@ -77,11 +77,12 @@ def freed_memory_kept() -> Iterator[None]:
 
     glibc gives pieces of 32 MiB and more back to the system when they are freed, and a network on a CPU asks for as
     large ones again in every step; the system then hands them out anew, page by page, emptied. What lies free when the
-    last of several blocks has ended is given back. Nothing changes where the C library is another, or where the
-    environment says (MALLOC_TRIM_THRESHOLD_, GLIBC_TUNABLES and the like) when memory is given back.
+    last of several blocks has ended is given back. Nothing changes where the C library is another, where the
+    environment says (MALLOC_TRIM_THRESHOLD_, GLIBC_TUNABLES and the like) when memory is given back, or where `ulimit`
+    bounds addresses, of which none would be left for others.
     """
     libc = _glibc()
-    if libc is None or _says_when_memory_is_given_back(os.environ):
+    if libc is None or _says_when_memory_is_given_back(os.environ) or _limits():
         yield
         return
     for parameter, value in _KEEPING.items():
@@ -121,10 +122,15 @@ def memory() -> int | None:
     limits = _group_limits()
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    if resource is not None:
-        allowed = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
-        limits += [limit for limit in allowed if limit != resource.RLIM_INFINITY]
-    return min(limits, default=None)
+    return min(limits + _limits(), default=None)
+
+
+def _limits() -> list[int]:
+    """What `ulimit` leaves of addresses, where it leaves not all."""
+    if resource is None:
+        return []
+    allowed = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+    return [limit for limit in allowed if limit != resource.RLIM_INFINITY]
 
 
 def _group_limits() -> list[int]:
