@@ -10,7 +10,7 @@ from torch import nn
 
 from hemascope import devices
 from hemascope.data import Cells
-from hemascope.devices import build_fabric, cpu_has_bfloat16, enough_memory, has_depthwise, precision_of
+from hemascope.devices import build_fabric, cpu_has_bfloat16, enough_memory, has_depthwise, out_of_memory, precision_of
 from hemascope.errors import InputError
 from hemascope.recipe import Recipe
 from hemascope.split import split
@@ -96,3 +96,17 @@ def test_memory_that_is_used_up_is_told_as_one_sentence(error: Exception) -> Non
 def test_other_errors_are_not_taken_for_it() -> None:
     with pytest.raises(RuntimeError, match="shapes"), enough_memory("to fly; walk."):
         raise RuntimeError("shapes do not match")
+
+
+@pytest.mark.parametrize(
+    ("error", "whether"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 78643200 bytes"), True),
+        (RuntimeError("could not create a primitive"), True),
+        (RuntimeError("std::bad_alloc"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+    ],
+)
+def test_what_libraries_say_where_memory_ran_out(error: Exception, whether: bool) -> None:
+    assert out_of_memory(error) is whether
