@@ -151,6 +151,13 @@ def test_finished_runs_are_averaged_as_members_and_read_back(ensembles: dict[str
     assert np.abs(answers(network, images) - expected).max() < 1e-5
 
 
+def test_papers_of_an_average_say_what_it_is(ensembles: dict[str, Run]) -> None:
+    card, report = (path.read_text(encoding="utf-8") for path in (ensembles["runs"].card, ensembles["runs"].report))
+    assert "Network: the average of the finished runs run-0 and run-1" in card
+    assert "one answer for all</span>" not in report.partition("Weights at the start")[2][:200]
+    assert "nothing learnt before" in report.partition("Weights at the start")[2][:200]
+
+
 def test_members_that_may_know_the_test_rows_are_refused(
     ensembles: dict[str, Run], dirty: Cells, tiny: Tiny, tmp_path: Path
 ) -> None:

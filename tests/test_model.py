@@ -120,7 +120,7 @@ def test_sides_that_a_backbone_does_not_take_are_refused(tiny: Tiny) -> None:
         "stages": [{"name": "one", "epochs": 1, "learning_rate": 0.001, "image_size": 32}],
     }
     with pytest.raises(
-        InputError, match=r"vit_tiny_patch16_224 does not take pictures of 32 pixels and of 48, too .*'image_size'"
+        InputError, match=r"vit_tiny_patch16_224 does not take pictures of 32 pixels beside those of 48 .*'image_size'"
     ):
         build_model(tiny(**transformer), CLASSES)
     with pytest.raises(InputError, match=r"crossvit_9_240 does not take pictures of 96 pixels .*26.*'backbone'"):

@@ -74,7 +74,9 @@ def test_a_recipe_survives_the_run_folder() -> None:
     ("text", "sentence"),
     [
         (MINIMAL + "optimiser: adam\n", "unknown key 'optimiser' (did you mean 'optimizer'?)."),
-        (MINIMAL.replace("epochs", "epoch"), "'stages.0.epochs' is missing"),
+        (MINIMAL.replace("epochs", "epoch"), "unknown key 'stages.0.epoch' (did you mean 'epochs'?)"),
+        (MINIMAL.replace(" epochs: 1,", ""), "'stages.0.epochs' is missing"),
+        (MINIMAL.replace("epochs: 1", "epochs: 0"), "'stages.0.epochs' is 0"),
         (MINIMAL + "optimizer: adamm\n", "did you mean 'adam'?"),
         (MINIMAL + "augmentation: [{name: randaugmnt}]\n", "did you mean 'randaugment'?"),
         (MINIMAL + "augmentation: [{name: jitter, magnitud: 1}]\n", "did you mean 'magnitude'?"),
@@ -88,7 +90,9 @@ def test_a_recipe_survives_the_run_folder() -> None:
         ),
         (MINIMAL + "members: [one]\n", "'members' is ['one']: expected a whole number"),
         ("name: [", "not valid YAML"),
-        ("just words", "holds str"),
+        ("just words", "holds a single value"),
+        ("- a list", "holds a list"),
+        ("", "is empty"),
         ("backbone: regnetx_002\nstages: []\n", "the key 'name' is missing"),
     ],
 )

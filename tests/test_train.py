@@ -3,7 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +165,7 @@ def test_a_network_goes_on_seeing_pictures_at_the_size_of_its_last_stage(
 ) -> None:
     stages = [
         {"name": "small", "epochs": 1, "learning_rate": 0.001, "image_size": 16},
-        {"name": "whole", "epochs": 1, "learning_rate": 0.001},
+        {"name": "whole", "epochs": 7, "learning_rate": 0.003},
     ]
     recipe = tiny(stages=stages, augmentation=[])
     whole = trained(cells, recipe, tmp_path / "whole")
@@ -177,6 +177,31 @@ def test_a_network_goes_on_seeing_pictures_at_the_size_of_its_last_stage(
     assert any("looks at pictures at 16 pixels, not at 32" in note for note in ended.notes)
     # So it answers as it did when the epoch was chosen.
     assert validation_accuracy(ended, cells) == ended.history[0]["validation_accuracy"]
+
+
+def test_a_stage_that_spoils_what_the_one_before_had_is_not_kept(cells: Cells, tiny: Tiny, tmp_path: Path) -> None:
+    stages = [
+        {"name": "small", "epochs": 4, "learning_rate": 0.003, "image_size": 16},
+        {"name": "wild", "epochs": 2, "learning_rate": 1.0},
+    ]
+    recipe = tiny(stages=stages, augmentation=[], optimizer="adamw")
+    found = trained(cells, recipe, tmp_path / "whole")
+    reached = [row["validation_stress"] for row in found.history]
+    assert max(reached[:4]) > max(reached[4:])
+    assert found.network.image_size == 16
+    assert "'wild' did not reach what 'small' had" in found.notes[0]
+    best = max(found.history, key=lambda row: row["validation_stress"])
+    assert validation_accuracy(found, cells) == best["validation_accuracy"]
+
+    def stop(row: Mapping[str, Any]) -> None:
+        if row["stage"] == "wild":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_network(cells, recipe, tmp_path / "stopped", Options(), lambda sentence: None, stop)
+    again = trained(cells, recipe, tmp_path / "stopped")
+    assert again.notes == found.notes
+    assert all(np.array_equal(one, other) for one, other in zip(weights(again), weights(found), strict=True))
 
 
 def test_a_trained_network_lies_in_memory_as_other_runtimes_have_it(cells: Cells, tiny: Tiny, tmp_path: Path) -> None:

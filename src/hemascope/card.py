@@ -197,8 +197,11 @@ def _recipe(metrics: Mapping[str, Any], recipe: Mapping[str, Any]) -> Iterator[s
     lines = [f"{recipe['description']}".rstrip(".")] if recipe.get("description") else []
     # Runs of before tell the recipe's side alone, at which a training that ended early may not have arrived.
     sides = [str(side) for side in sorted(set(metrics.get("image_sizes") or [recipe.get("image_size")])) if side]
+    network, members = recipe.get("backbone"), recipe.get("members")
+    if isinstance(members, list):
+        network = f"the average of the finished runs {listed([Path(str(folder)).name for folder in members])}"
     for title, value in (
-        ("Network", recipe.get("backbone")),
+        ("Network", network),
         ("Parameters", f"{metrics['parameters']:,}" if metrics.get("parameters") else None),
         ("First weights", metrics.get("weights")),
         ("Side of the pictures", f"{listed(sides)} pixels" if sides else None),

@@ -210,16 +210,15 @@ def build_model(recipe: Recipe, class_names: Sequence[str]) -> tuple[CellClassif
 @torch.no_grad()
 def _features(backbone: nn.Module, recipe: Recipe) -> int:
     """How long an embedding is, as pictures of all sides tell that the recipe and its stages name."""
-    stages = [stage.image_size or recipe.image_size for stage in recipe.stages]
-    lengths = []
-    for side in dict.fromkeys([recipe.image_size, *stages]):
+    lengths: list[int] = []
+    for side in dict.fromkeys([recipe.image_size, *map(recipe.side_in, recipe.stages)]):
         try:
             lengths.append(int(backbone.eval()(torch.zeros(1, 3, side, side)).shape[1]))
         except Exception as error:
             # Each network has its own way to say that its layers do not fit.
             if out_of_memory(error):
                 raise
-            what = f"pictures of {side} pixels" + (f" and of {recipe.image_size}, too" if lengths else "")
+            what = f"pictures of {side} pixels" + (f" beside those of {recipe.image_size}" if lengths else "")
             raise InputError(
                 f"recipe '{recipe.name}': {recipe.backbone} does not take {what} ({first_line(error)}); change "
                 "'image_size', of the recipe or of its stages, or 'backbone'."

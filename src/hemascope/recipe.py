@@ -49,7 +49,7 @@ class Stage(Part):
     """One stretch of training with its own optimiser state."""
 
     name: str = Field(description="What tables call it.")
-    epochs: int = Field(ge=0, description="At most so many walks over the training rows.")
+    epochs: int = Field(ge=1, description="At most so many walks over the training rows.")
     learning_rate: float = Field(gt=0, description="The highest rate of the stage.")
     random_learning_rate: float | None = Field(
         None, gt=0, description="The highest rate when the backbone starts from random weights; default: the same."
@@ -148,6 +148,10 @@ class Recipe(Part):
         ]
         return self.model_copy(update={"augmentation": tuple(steps) if stage.augmented else ()})
 
+    def side_in(self, stage: Stage) -> int:
+        """The side of the pictures in one of its stages, in pixels."""
+        return stage.image_size or self.image_size
+
     @property
     def classical(self) -> bool:
         """Whether the model is made from hand-made features rather than a network."""
@@ -235,8 +239,11 @@ def parse_recipe(text: str, source: str = "recipe") -> Recipe:
     except yaml.YAMLError as error:
         line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
         raise InputError(f"{source}: line {line} is not valid YAML; mend it.") from error
+    if content is None:
+        raise InputError(f"{source}: is empty, expected keys such as backbone and stages.")
     if not isinstance(content, dict):
-        raise InputError(f"{source}: holds {type(content).__name__}, expected keys such as backbone and stages.")
+        what = "a list" if isinstance(content, list) else "a single value"
+        raise InputError(f"{source}: holds {what}, expected keys such as backbone and stages.")
     return recipe_from(content, source)
 
 
@@ -249,7 +256,8 @@ def recipe_from(content: dict[str, Any], source: str = "recipe") -> Recipe:
 
 
 def _sentence(error: ValidationError) -> str:
-    problem = error.errors()[0]
+    # A key that is misspelt is missing as well, by its right name: the word that stands there is what to look at.
+    problem = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         parts: dict[str, type[Part]] = {"stages": Stage, "augmentation": Augmentation}

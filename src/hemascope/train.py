@@ -92,6 +92,19 @@ class _Place:
     cut: float = 1.0
     seconds: float = 0.0
     micro_batch: int | None = None  # where memory did not suffice for the one asked for
+    leading_stage: int = 0  # of those that have ended, the one with the best epoch
+    leading_score: tuple[float, float] = (-1.0, 0.0)
+
+    def next_stage(self) -> _Place:
+        """The beginning of the stage that follows."""
+        return _Place(
+            self.stage + 1,
+            total_epochs=self.total_epochs,
+            seconds=self.seconds,
+            micro_batch=self.micro_batch,
+            leading_stage=self.leading_stage,
+            leading_score=self.leading_score,
+        )
 
 
 @dataclass
@@ -125,6 +138,7 @@ def train_network(
     leads = fabric.global_rank == 0
     say = say if leads else lambda sentence: None
     place, log = _Place(), _Log()
+    leading: Mapping[str, torch.Tensor] = {}  # the weights of the leading stage
     saved = checkpoint.load(folder / "checkpoint")
     if saved is not None:
         place, log, weights = _restored(saved[1])
@@ -158,9 +172,9 @@ def train_network(
     for number in range(place.stage, len(stages)):
         stage = stages[number]
         if number != place.stage:
-            place = _Place(number, 0, place.total_epochs, seconds=place.seconds, micro_batch=place.micro_batch)
+            place = place.next_stage()
         rate = stage.random_learning_rate if weights.random and stage.random_learning_rate else stage.learning_rate
-        network.image_size = stage.image_size or recipe.image_size
+        network.image_size = recipe.side_in(stage)
         network.backbone.requires_grad_(not stage.freeze_backbone)
         optimizer = build_optimizer(network, recipe, rate)
         average = WeightAverage(network, recipe.ema_decay)
@@ -168,7 +182,7 @@ def train_network(
         if saved is not None:
             checkpoint.unpack_optimizer(optimizer, saved[0], saved[1]["optimizer"])
             average.restore(saved[0].part("average"))
-            best = saved[0].part("best")
+            best, leading = saved[0].part("best"), saved[0].part("leading")
             saved = None
         micro_batch = min(options.micro_batch or place.micro_batch or recipe.micro_batch or size, size)
         compiled = Compiled(network, say, graphs=micro_batch == size) if options.compiled else None
@@ -223,28 +237,37 @@ def train_network(
                 }
             )
             if leads:
-                _save(folder, network, average, best, optimizer, place, log, weights)
+                _save(folder, network, average, best, leading, optimizer, place, log, weights)
             if scalars is not None:
                 scalars.add(log.history[-1])
-            say(f"{title}: {_epoch_sentence(log.history[-1], place)}{_left(place, stages, log.history)}")
+            say(f"{title}: {_epoch_sentence(log.history[-1], place, len(stages))}{_left(place, stages, log.history)}")
             if on_epoch is not None:
                 on_epoch(log.history[-1])
             if any_process(fabric, _out_of_time(place, options, log.history)):
                 break
         network.load_state_dict(best, strict=False)
         log.stages.append(_stage_row(stage, place, log.history))
+        if place.best_score >= place.leading_score:
+            leading, place.leading_score, place.leading_stage = best, place.best_score, number
         if any_process(fabric, _out_of_time(place, options, log.history)):
             if number + 1 < len(stages) or (place.epoch < stage.epochs and place.since_best < recipe.early_stopping):
                 told = "another epoch would not have fitted into the time given"
-                side = network.image_size
-                if side != recipe.image_size:
-                    told += f"; so the network looks at pictures at {side} pixels, not at {recipe.image_size}"
                 log.notes.append(f"Training was ended after {clock(place.seconds)}: {told}.")
                 say(log.notes[-1])
             break
     if scalars is not None:
         scalars.close()
-    # It goes on seeing pictures at the size of its last stage: at another it would know few of them.
+    if place.leading_stage != place.stage:
+        first, last = stages[place.leading_stage], stages[place.stage]
+        network.load_state_dict(leading, strict=False)
+        network.image_size = recipe.side_in(first)
+        log.notes.append(f"'{last.name}' did not reach what '{first.name}' had, whose weights are kept.")
+        say(log.notes[-1])
+    # It goes on seeing pictures at the size that its weights have learnt from: at another it would know few of them.
+    if network.image_size != recipe.image_size:
+        sides = f"{network.image_size} pixels, not at {recipe.image_size}"
+        log.notes.append(f"The network looks at pictures at {sides}, as in the stage that its weights come from.")
+        say(log.notes[-1])
     if isinstance(network.head, NeighbourVote):
         network.head.remember(*_embedded(network, source, training.labels, fabric.device))
     # Channels together in memory leave their trace in an exported graph, which no other runtime then rebuilds.
@@ -312,6 +335,7 @@ def _save(
     network: nn.Module,
     average: WeightAverage,
     best: Mapping[str, torch.Tensor],
+    leading: Mapping[str, torch.Tensor],
     optimizer: Optimizer,
     place: _Place,
     log: _Log,
@@ -319,6 +343,7 @@ def _save(
 ) -> None:
     tensors = {f"network/{name}": value for name, value in network.state_dict().items()}
     tensors |= {f"best/{name}": value for name, value in best.items()}
+    tensors |= {f"leading/{name}": value for name, value in leading.items()}
     if average.decay:
         tensors |= {f"average/{name}": value for name, value in average.values.items()}
     packed, numbers = checkpoint.pack_optimizer(optimizer)
@@ -334,7 +359,8 @@ def _save(
 
 
 def _restored(state: Mapping[str, Any]) -> tuple[_Place, _Log, Weights]:
-    place = _Place(**{**state["place"], "best_score": tuple(state["place"]["best_score"])})
+    scores = {name: tuple(value) for name, value in state["place"].items() if name.endswith("_score")}
+    place = _Place(**{**state["place"], **scores})
     return place, _Log(state["history"], state["stages"], state["notes"]), Weights(state["weights"])
 
 
@@ -350,8 +376,9 @@ def _stage_row(stage: Stage, place: _Place, history: list[dict[str, Any]]) -> di
     }
 
 
-def _epoch_sentence(row: Mapping[str, Any], place: _Place) -> str:
-    best = " (best so far)" if place.since_best == 0 else f" (best so far: {place.best_score[0]:.4f})"
+def _epoch_sentence(row: Mapping[str, Any], place: _Place, stages: int) -> str:
+    best = "best of this stage" if stages > 1 else "best so far"
+    best = f" ({best})" if place.since_best == 0 else f" ({best}: {place.best_score[0]:.4f})"
     stress = f", under corruption {row['validation_stress']:.4f}" if "validation_stress" in row else ""
     return (
         f"loss {row['train_loss']:.4f}, validation accuracy {row['validation_accuracy']:.4f}{stress}{best}, "

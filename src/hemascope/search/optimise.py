@@ -184,7 +184,7 @@ def _fitting(
     epochs: list[int] = study.user_attrs.get("epochs", [])
     if not study.trials:
         seconds = _seconds_of_an_epoch(recipe, prepared, options, study, budget)
-        sizes = [stage.image_size or recipe.image_size for stage in recipe.stages]
+        sizes = [recipe.side_in(stage) for stage in recipe.stages]
         costs = [stage.epochs * (size / sizes[0]) ** 2 for stage, size in zip(recipe.stages, sizes, strict=True)]
         share = min(1.0, budget.left / (WHOLE_TRIALS * seconds * max(sum(costs), 1)))
         epochs = [min(stage.epochs, max(int(stage.epochs * share), 1)) for stage in recipe.stages]
