@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import os
-import resource
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from hemascope import machine
-from hemascope.machine import cores, freed_memory_kept, memory, quick_turns
+from hemascope.machine import cores, memory, quick_turns
 
 
 @pytest.fixture(autouse=True)
@@ -106,49 +106,54 @@ def test_turns_shorter_than_that_stay_so() -> None:
         sys.setswitchinterval(before)
 
 
-def test_what_was_freed_is_taken_again_without_asking_the_system() -> None:
+# In a process of its own, as what others have left free in this one would be taken first.
+PAGE_FAULTS = """
+import resource
+from hemascope.machine import freed_memory_kept
+
+def of_large_blocks():
+    for number in range(12):
+        if number == 2:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        bytearray(b"1") * (48 << 20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+print(of_large_blocks())
+with freed_memory_kept(), freed_memory_kept():
+    print(of_large_blocks())
+print(of_large_blocks())
+"""
+
+
+def page_faults(before: str = "", **environment: str) -> list[int]:
+    """Of ten blocks of 48 MB, taken, filled and freed one after the other: before, within and after the block."""
     if machine._glibc() is None:
         pytest.skip("the C library here is not glibc")
-    usual = page_faults_of_large_blocks()
-    with freed_memory_kept(), freed_memory_kept():
-        kept = page_faults_of_large_blocks()
-    assert usual > 10 * kept
-    assert page_faults_of_large_blocks() > 10 * kept
+    own = {**os.environ, **environment}
+    done = subprocess.run(
+        [sys.executable, "-c", before + PAGE_FAULTS], env=own, capture_output=True, text=True, check=True
+    )
+    return [int(line) for line in done.stdout.split()]
+
+
+def test_what_was_freed_is_taken_again_without_asking_the_system() -> None:
+    before, within, after = page_faults()
+    assert before > 10 * within
+    assert after > 10 * within
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [("MALLOC_TRIM_THRESHOLD_", "131072"), ("GLIBC_TUNABLES", "glibc.malloc.mmap_max=65536:glibc.malloc.perturb=1")],
 )
-def test_who_says_when_memory_is_given_back_has_the_last_word(
-    name: str, value: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if machine._glibc() is None:
-        pytest.skip("the C library here is not glibc")
-    usual = page_faults_of_large_blocks()
-    monkeypatch.setenv(name, value)
-    with freed_memory_kept():
-        assert page_faults_of_large_blocks() > usual / 2
+def test_who_says_when_memory_is_given_back_has_the_last_word(name: str, value: str) -> None:
+    before, within, _ = page_faults(**{name: value})
+    assert within > before / 2 > 0
 
 
 def test_where_addresses_are_bounded_none_are_held() -> None:
-    if machine._glibc() is None:
-        pytest.skip("the C library here is not glibc")
-    usual = page_faults_of_large_blocks()
-    before, most = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (2**44, most))
-    try:
-        with freed_memory_kept():
-            assert page_faults_of_large_blocks() > usual / 2
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (before, most))
-
-
-def page_faults_of_large_blocks() -> int:
-    """Of ten blocks of 48 MB, taken, filled and freed one after the other, when two have been before."""
-    before = 0
-    for number in range(12):
-        if number == 2:
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        bytearray(b"1") * (48 << 20)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    bound = (
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (2**44, resource.getrlimit(resource.RLIMIT_AS)[1]))"
+    )
+    before, within, _ = page_faults(bound)
+    assert within > before / 2 > 0
