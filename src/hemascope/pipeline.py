@@ -144,13 +144,14 @@ def fit(
 
     on_epoch: as in `train_network`; a recipe with members has none.
     """
+    from hemascope.course import write_history
     from hemascope.devices import describe_device, enough_memory
     from hemascope.ensemble import classifiers, with_views
     from hemascope.export import export_onnx
     from hemascope.members import train_members
     from hemascope.pretrained import check_backbone
     from hemascope.teacher import check_teacher
-    from hemascope.train import train_network, write_history
+    from hemascope.train import train_network
 
     if not recipe.classical:
         check_backbone(recipe)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,10 @@ from hemascope import checkpoint, draws
 from hemascope.average import WeightAverage
 from hemascope.batches import Batches, Source, batch_size, hold, steps_of
 from hemascope.compiled import Compiled
+from hemascope.course import Log, Place, advance, epoch_sentence, out_of_time, stage_row, time_left, write_history
 from hemascope.data import Cells
 from hemascope.devices import any_process, build_fabric, precision_of, reduced
 from hemascope.errors import InputError
-from hemascope.files import replacing
 from hemascope.loss import balanced_weights
 from hemascope.machine import freed_memory_kept
 from hemascope.model import CellClassifier, Constant, NeighbourVote, Network, build_model
@@ -77,45 +77,6 @@ class Trained:
     precision: str = "float32"
 
 
-@dataclass
-class _Place:
-    """Where a run stands after a whole epoch; saved with each checkpoint."""
-
-    stage: int = 0
-    epoch: int = 0  # whole epochs of this stage
-    total_epochs: int = 0
-    step: int = 0  # steps of this stage
-    best_score: tuple[float, float] = (-1.0, -math.inf)
-    best_epoch: int = 0
-    since_best: int = 0
-    since_cut: int = 0
-    cut: float = 1.0
-    seconds: float = 0.0
-    micro_batch: int | None = None  # where memory did not suffice for the one asked for
-    leading_stage: int = 0  # of those that have ended, the one with the best epoch
-    leading_score: tuple[float, float] = (-1.0, 0.0)
-
-    def next_stage(self) -> _Place:
-        """The beginning of the stage that follows."""
-        return _Place(
-            self.stage + 1,
-            total_epochs=self.total_epochs,
-            seconds=self.seconds,
-            micro_batch=self.micro_batch,
-            leading_stage=self.leading_stage,
-            leading_score=self.leading_score,
-        )
-
-
-@dataclass
-class _Log:
-    """What a run has to tell; saved with each checkpoint."""
-
-    history: list[dict[str, Any]] = field(default_factory=list)
-    stages: list[dict[str, Any]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-
 @freed_memory_kept()
 def train_network(
     cells: Cells, recipe: Recipe, folder: Path, options: Options, say: Say = print, on_epoch: OnEpoch | None = None
@@ -137,7 +98,7 @@ def train_network(
     fabric.launch()
     leads = fabric.global_rank == 0
     say = say if leads else lambda sentence: None
-    place, log = _Place(), _Log()
+    place, log = Place(), Log()
     leading: Mapping[str, torch.Tensor] = {}  # the weights of the leading stage
     saved = checkpoint.load(folder / "checkpoint")
     if saved is not None:
@@ -222,7 +183,7 @@ def train_network(
             score = held_out.score(measures)
             if score > place.best_score:
                 best = average.frozen()
-            _advance(place, score, recipe, time.monotonic() - start)
+            advance(place, score, recipe, time.monotonic() - start)
             place.micro_batch = step.micro_batch if step.micro_batch < micro_batch else place.micro_batch
             log.history.append(
                 {
@@ -240,16 +201,18 @@ def train_network(
                 _save(folder, network, average, best, leading, optimizer, place, log, weights)
             if scalars is not None:
                 scalars.add(log.history[-1])
-            say(f"{title}: {_epoch_sentence(log.history[-1], place, len(stages))}{_left(place, stages, log.history)}")
+            say(
+                f"{title}: {epoch_sentence(log.history[-1], place, len(stages))}{time_left(place, stages, log.history)}"
+            )
             if on_epoch is not None:
                 on_epoch(log.history[-1])
-            if any_process(fabric, _out_of_time(place, options, log.history)):
+            if any_process(fabric, out_of_time(place, options.max_minutes, log.history)):
                 break
         network.load_state_dict(best, strict=False)
-        log.stages.append(_stage_row(stage, place, log.history))
+        log.stages.append(stage_row(stage, place, log.history))
         if place.best_score >= place.leading_score:
             leading, place.leading_score, place.leading_stage = best, place.best_score, number
-        if any_process(fabric, _out_of_time(place, options, log.history)):
+        if any_process(fabric, out_of_time(place, options.max_minutes, log.history)):
             if number + 1 < len(stages) or (place.epoch < stage.epochs and place.since_best < recipe.early_stopping):
                 told = "another epoch would not have fitted into the time given"
                 log.notes.append(f"Training was ended after {clock(place.seconds)}: {told}.")
@@ -275,7 +238,7 @@ def train_network(
     return Trained(network, cells.class_names, weights, log.history, log.stages, log.notes, precision)
 
 
-def _selection(recipe: Recipe, log: _Log, say: Say) -> str:
+def _selection(recipe: Recipe, log: Log, say: Say) -> str:
     """The recipe's `select_by`; a run goes on as it began, and those of old chose by the clean score."""
     if recipe.select_by == "stress" and log.history and "validation_stress" not in log.history[0]:
         say("This run has chosen its best epoch by the clean validation score so far, and goes on so.")
@@ -316,20 +279,6 @@ def _average_buffers(network: nn.Module, average: WeightAverage, fabric: Fabric)
         value.copy_(reduced(fabric, value, "mean"))
 
 
-def _advance(place: _Place, score: tuple[float, float], recipe: Recipe, seconds: float) -> None:
-    place.epoch += 1
-    place.total_epochs += 1
-    place.seconds += seconds
-    if score > place.best_score:
-        place.best_score, place.best_epoch, place.since_best, place.since_cut = score, place.total_epochs, 0, 0
-        return
-    place.since_best += 1
-    place.since_cut += 1
-    if recipe.schedule == "plateau" and place.since_cut >= recipe.plateau_patience:
-        place.cut *= recipe.plateau_factor
-        place.since_cut = 0
-
-
 def _save(
     folder: Path,
     network: nn.Module,
@@ -337,8 +286,8 @@ def _save(
     best: Mapping[str, torch.Tensor],
     leading: Mapping[str, torch.Tensor],
     optimizer: Optimizer,
-    place: _Place,
-    log: _Log,
+    place: Place,
+    log: Log,
     weights: Weights,
 ) -> None:
     tensors = {f"network/{name}": value for name, value in network.state_dict().items()}
@@ -358,64 +307,13 @@ def _save(
         ) from error
 
 
-def _restored(state: Mapping[str, Any]) -> tuple[_Place, _Log, Weights]:
+def _restored(state: Mapping[str, Any]) -> tuple[Place, Log, Weights]:
     scores = {name: tuple(value) for name, value in state["place"].items() if name.endswith("_score")}
-    place = _Place(**{**state["place"], **scores})
-    return place, _Log(state["history"], state["stages"], state["notes"]), Weights(state["weights"])
-
-
-def _stage_row(stage: Stage, place: _Place, history: list[dict[str, Any]]) -> dict[str, Any]:
-    best = next((row for row in history if row["epoch"] == place.best_epoch), {})
-    return {
-        "name": stage.name,
-        "epochs": place.epoch,
-        "best_epoch": place.best_epoch,
-        "validation_accuracy": best.get("validation_accuracy"),
-        "validation_balanced_accuracy": best.get("validation_balanced_accuracy"),
-        **({"validation_stress": best["validation_stress"]} if "validation_stress" in best else {}),
-    }
-
-
-def _epoch_sentence(row: Mapping[str, Any], place: _Place, stages: int) -> str:
-    best = "best of this stage" if stages > 1 else "best so far"
-    best = f" ({best})" if place.since_best == 0 else f" ({best}: {place.best_score[0]:.4f})"
-    stress = f", under corruption {row['validation_stress']:.4f}" if "validation_stress" in row else ""
-    return (
-        f"loss {row['train_loss']:.4f}, validation accuracy {row['validation_accuracy']:.4f}{stress}{best}, "
-        f"{row['images_per_second']:,.0f} images/s"
-    )
-
-
-def _left(place: _Place, stages: Sequence[Stage], history: list[dict[str, Any]]) -> str:
-    epochs = stages[place.stage].epochs - place.epoch
-    if not epochs:
-        return ""
-    left = clock(epochs * _seconds_per_epoch(place, history))
-    return f", at most {left} left" + ("" if place.stage + 1 == len(stages) else " of this stage")
-
-
-def _seconds_per_epoch(place: _Place, history: list[dict[str, Any]]) -> float:
-    """How long an epoch of this stage has taken so far; stages differ in the size of their pictures."""
-    own = history[len(history) - place.epoch :]
-    return float(sum(row["seconds"] for row in own)) / max(len(own), 1)
-
-
-def _out_of_time(place: _Place, options: Options, history: list[dict[str, Any]]) -> bool:
-    """Whether another epoch as long as those so far would end after the time given."""
-    if options.max_minutes is None:
-        return False
-    return place.seconds + _seconds_per_epoch(place, history) > options.max_minutes * 60
+    place = Place(**{**state["place"], **scores})
+    return place, Log(state["history"], state["stages"], state["notes"]), Weights(state["weights"])
 
 
 def _constant(training: Cells) -> Trained:
     counts = np.bincount(training.labels, minlength=len(training.class_names))
     network = Constant(np.log(np.maximum(counts, 0.5) / counts.sum()).astype(np.float32))
     return Trained(network.eval(), training.class_names, Weights(ONE_ANSWER), [], [], [])
-
-
-def write_history(path: Path, history: list[dict[str, Any]]) -> None:
-    """Write the table of epochs, a row each."""
-    import pandas as pd
-
-    with replacing(path) as temporary:
-        pd.DataFrame(history).to_csv(temporary, index=False)
