@@ -172,8 +172,9 @@ def rate(batch: int, backbone: str, device: str, precision: str, short: bool) ->
     from hemascope.machine import freed_memory_kept
 
     rows = max(ROWS[device] // (10 if short else 1), 2 * batch)
-    turns = 1 if short else 5
-    steps = 2 if short else max(1_500 // batch, 4) * (8 if device == "cuda" else 1)
+    # Many short turns: what else the machine has to do then falls on all of them alike.
+    turns = 1 if short else 11
+    steps = 2 if short else max(768 // batch, 3) * (8 if device == "cuda" else 1)
     ours = our_steps(rows, batch, backbone, device, precision, compiled=device == "cuda")
     loops = {"ours": ours, "bare": bare_steps(ours), "usual": usual_steps(rows, batch, backbone, device, precision)}
     for loop in loops.values():

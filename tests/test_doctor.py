@@ -16,6 +16,15 @@ def test_what_is_installed_is_named_with_its_version() -> None:
     assert all(name in found["recipes"].found for name in recipe_names())
 
 
+def test_what_augments_pictures_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {finding.subject: finding for finding in doctor.examine()}["augmentation"]
+    assert found.found == f"compiled loops, numba {metadata.version('numba')}"
+    monkeypatch.setattr("hemascope.doctor.compiled", lambda: False)
+    found = {finding.subject: finding for finding in doctor.examine()}["augmentation"]
+    assert found.well
+    assert "OpenCV" in found.found
+
+
 def test_what_is_missing_comes_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     version = metadata.version
 

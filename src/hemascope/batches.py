@@ -85,7 +85,7 @@ class Batch(NamedTuple):
 class Batches:
     """The augmented batches of one epoch.
 
-    OpenCV augments where the network is on the CPU; elsewhere torch does on the network's device. rank, processes: of
+    Arrays are augmented where the network is on the CPU, elsewhere tensors on the network's device. rank, processes: of
     several processes each takes a run of every batch's rows, so that all together do what one alone would.
     """
 

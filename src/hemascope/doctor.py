@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from hemascope.augment import compiled
 from hemascope.field import FieldOfView
 from hemascope.machine import cores, memory
 from hemascope.models import model_folder, shipped_models
@@ -47,6 +48,7 @@ def examine() -> list[Finding]:
         Finding("hemascope", f"{__version__}, Python {platform.python_version()}"),
         _packages("base install", BASE, "pip install . in the folder of hemascope"),
         _packages("training", TRAIN, install("train")),
+        _augmentation(),
         _packages("search", SEARCH, install("search")),
         _packages("cluster", CLUSTER, install("cluster")),
         _machine(),
@@ -67,6 +69,12 @@ def _packages(subject: str, names: tuple[str, ...], remedy: str) -> Finding:
     if missing:
         return Finding(subject, f"lacks {', '.join(missing)}", remedy)
     return Finding(subject, ", ".join(found))
+
+
+def _augmentation() -> Finding:
+    if compiled():
+        return Finding("augmentation", f"compiled loops, numba {metadata.version('numba')}")
+    return Finding("augmentation", "OpenCV; on a CPU with several cores Numba takes half of its time")
 
 
 def _machine() -> Finding:

@@ -19,7 +19,7 @@ except ModuleNotFoundError:  # Windows sets no such limits
 _GROUPS = Path("/sys/fs/cgroup")
 _OWN_GROUPS = Path("/proc/self/cgroup")
 _TURN = 0.0002
-"""Seconds after which Python lets another thread go on, of several that call OpenCV for one small picture at a time."""
+"""Seconds after which Python lets another thread go on, of several that each do a little between compiled calls."""
 
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -2, -3, -4

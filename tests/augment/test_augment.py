@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import get_args
@@ -11,7 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from hemascope.augment import FAMILIES, MIXING, _worth, augment, label_weights
+from hemascope.augment import FAMILIES, MIXING, _worth, augment, compiled, label_weights
 from hemascope.data import Cells
 from hemascope.recipe import Augmentation, AugmentationName
 from hemascope.synthetic import draw_cells
@@ -58,16 +59,22 @@ def test_every_name_of_a_recipe_has_a_family_and_says_what_its_magnitude_is() ->
 
 @pytest.mark.parametrize("magnitude", [0.25, 0.5, 1.0])
 @pytest.mark.parametrize("name", sorted(FAMILIES))
-def test_opencv_and_torch_give_the_same_grey_levels(name: AugmentationName, magnitude: float, many: Pictures) -> None:
+def test_arrays_and_tensors_come_out_in_the_same_grey_levels(
+    name: AugmentationName, magnitude: float, many: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chosen = steps(name, magnitude=magnitude)
+    assert compiled()
+    by_numba = augment(many, MANY, chosen, seed=1, epoch=2).astype(int)
+    monkeypatch.setattr("hemascope.augment.compiled", lambda: False)
     by_opencv = augment(many, MANY, chosen, seed=1, epoch=2).astype(int)
-    by_torch = as_array(augment(as_tensor(many), MANY, chosen, seed=1, epoch=2))
-    apart = np.abs(by_opencv - by_torch)
-    if name in CHAINED:
-        # One level apart before solarise, posterise or equalise can be many after it: rare pixels.
-        assert (apart > 1).mean() < 0.001
-    else:
-        assert apart.max() <= 1
+    by_torch = as_array(augment(as_tensor(many), MANY, chosen, seed=1, epoch=2)).astype(int)
+    for one, other in ((by_numba, by_opencv), (by_opencv, by_torch), (by_numba, by_torch)):
+        apart = np.abs(one - other)
+        if name in CHAINED:
+            # One level apart before solarise, posterise or equalise can be many after it: rare pixels.
+            assert (apart > 1).mean() < 0.001
+        else:
+            assert apart.max() <= 1
 
 
 @pytest.mark.parametrize("name", ALONE)
@@ -174,16 +181,20 @@ def test_the_generators_of_the_caller_are_left_alone(batch: Pictures) -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_arrays_are_augmented_without_torch() -> None:
+@pytest.mark.parametrize("numba", ["there", "missing", "told to compile nothing"])
+def test_arrays_are_augmented_without_torch_and_without_numba(numba: str) -> None:
     code = (
         "import sys, numpy as np\n"
-        "from hemascope.augment import FAMILIES, augment\n"
+        + ("sys.modules['numba'] = None\n" if numba == "missing" else "")
+        + "from hemascope.augment import FAMILIES, augment, compiled\n"
         "from hemascope.recipe import Augmentation\n"
         "steps = [Augmentation(name=name) for name in FAMILIES]\n"
         "augment(np.zeros((3, 32, 32, 3), np.uint8), np.arange(3), steps, seed=0, epoch=0)\n"
         "assert 'torch' not in sys.modules\n"
+        f"assert compiled() is {numba == 'there'}\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    told = {"NUMBA_DISABLE_JIT": "1"} if numba.startswith("told") else {}
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | told)
 
 
 def test_labels_are_mixed_only_where_pictures_are() -> None:

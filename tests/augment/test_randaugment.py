@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from scipy import stats
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
-from hemascope.augment import on_cpu, on_tensors
+from hemascope.augment import by_numba, by_opencv, on_tensors
 from hemascope.augment.plan import NUDGE, Autocontrast, Colour, Equalise, Mix, Plan, Sharpen, Shift, Table, Warp
 from hemascope.augment.randaugment import (
     ALL,
@@ -85,12 +86,15 @@ def pictures(request: pytest.FixtureRequest) -> Pictures:
     return rng.integers(0, 256, (20, *side, 3), dtype=np.uint8)
 
 
-def on_both(plan: Plan, pictures: Pictures) -> list[Pictures]:
-    by_opencv = pictures.copy()
-    on_cpu.carry_out(plan, by_opencv)
+def by_all(plan: Plan, pictures: Pictures) -> list[Pictures]:
+    found = []
+    for way in (by_opencv, by_numba):
+        changed = pictures.copy()
+        way.carry_out(plan, changed)
+        found.append(changed)
     tensors = torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
     on_tensors.carry_out(plan, tensors)
-    return [by_opencv, tensors.permute(0, 2, 3, 1).numpy()]
+    return [*found, tensors.permute(0, 2, 3, 1).numpy()]
 
 
 @pytest.mark.parametrize("ranges", [OF_RANDAUGMENT, OF_AUGMIX], ids=["RandAugment", "AugMix"])
@@ -109,7 +113,7 @@ def test_each_operation_is_that_of_torchvision_within_one_grey_level(
                 for picture, level in zip(pictures, levels.tolist(), strict=True)
             ]
         )
-        for found in on_both(plan, pictures):
+        for found in by_all(plan, pictures):
             off = np.abs(found.astype(int) - expected).max(axis=3)
             if name in WARPED and not ranges.smooth:
                 off = np.where(ties(plan, len(LEVELS), (height, width)), 0, off)
@@ -267,14 +271,15 @@ def test_augmix_draws_each_operation_as_often(names: tuple[str, ...], operation:
     assert stats.chisquare([*observed[kept], rest[0]], [*expected[kept], rest[1]]).pvalue > 1e-3
 
 
-def test_augmix_is_the_weighted_sum_of_its_chains(pictures: Pictures) -> None:
+@pytest.mark.parametrize("way", [by_opencv, by_numba])
+def test_augmix_is_the_weighted_sum_of_its_chains(way: ModuleType, pictures: Pictures) -> None:
     height, width = pictures.shape[1:3]
     plan = augmix(np.arange(20), Draw(0, 0, "augmix"), 0.5, (height, width))
     mix = mixture(plan)
     copies = np.repeat(pictures, 3, axis=0)
-    on_cpu.carry_out(mix.plan, copies)
+    way.carry_out(mix.plan, copies)
     stacked = np.concatenate([pictures[:, None], copies.reshape(20, 3, height, width, 3)], axis=1)
     expected = np.einsum("nk,nkhwc->nhwc", mix.weights, stacked.astype(np.float64))
     mixed = pictures.copy()
-    on_cpu.carry_out(plan, mixed)
+    way.carry_out(plan, mixed)
     assert np.abs(mixed - expected).max() <= 0.5 + 1e-3

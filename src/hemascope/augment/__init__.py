@@ -1,7 +1,8 @@
 """Augmentation: every picture gets a draw of its own, and a draw is a pure function of seed, epoch and row.
 
-A family turns draws into a plan, which knows no pixels (`plan`). OpenCV carries it out on NumPy arrays (`on_cpu`),
-torch on tensors and their device (`on_tensors`), to the same grey levels. `augment` is the front door of all of it.
+A family turns draws into a plan, which knows no pixels (`plan`). On NumPy arrays it is carried out by compiled loops
+where Numba is installed (`by_numba`), else by OpenCV (`by_opencv`), and on tensors by torch on their device
+(`on_tensors`): to the same grey levels. `augment` is the front door of all of it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from hemascope.recipe import Augmentation
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["FAMILIES", "MIXING", "Draw", "Family", "augment", "label_weights", "plan_of"]
+__all__ = ["FAMILIES", "MIXING", "Draw", "Family", "augment", "compiled", "label_weights", "plan_of"]
 
 Pictures = TypeVar("Pictures", NDArray[np.uint8], "torch.Tensor")
 
@@ -169,7 +170,10 @@ def _on_cpu(
     epoch: int,
     threads: int,
 ) -> NDArray[np.uint8]:
-    from hemascope.augment import on_cpu
+    if compiled():
+        from hemascope.augment.by_numba import carry_out
+    else:
+        from hemascope.augment.by_opencv import carry_out
 
     changed = np.array(pictures, order="C")
     shape = (changed.shape[1], changed.shape[2])
@@ -177,7 +181,9 @@ def _on_cpu(
     bounds = np.linspace(0, len(changed), threads + 1).astype(int).tolist()
 
     def share(numbered: Sequence[_Numbered], low: int, high: int) -> None:
-        on_cpu.carry_out(plan_of(rows[low:high], numbered, shape, seed=seed, epoch=epoch), changed[low:high])
+        # Step by step: while one thread plans, which takes Python's lock, the other changes pixels.
+        for step in numbered:
+            carry_out(plan_of(rows[low:high], [step], shape, seed=seed, epoch=epoch), changed[low:high])
 
     with quick_turns() if threads > 1 else nullcontext():
         for mixes, group in itertools.groupby(enumerate(steps), lambda numbered: numbered[1].name in MIXING):
@@ -188,6 +194,16 @@ def _on_cpu(
             for done in waiting:
                 done.result()
     return changed
+
+
+@functools.cache
+def compiled() -> bool:
+    """Whether compiled loops change arrays: Numba is there, fits Python and NumPy, and is not told to stay idle."""
+    try:
+        from numba import config
+    except ImportError:
+        return False
+    return not getattr(config, "DISABLE_JIT", False)
 
 
 def _worth(pictures: NDArray[np.uint8]) -> int:

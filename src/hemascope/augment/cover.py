@@ -49,14 +49,11 @@ def bubbles(rows: Indices, draw: Draw, magnitude: float, shape: Shape) -> Plan:
     rim = np.clip(1 - np.abs(away - radius) / (0.18 * radius + 0.5), 0, 1)
     inside = np.clip(radius - away + 0.5, 0, 1)
     spot = np.clip(1 - off / (0.4 * radius), 0, 1)
-    everywhere = np.arange(len(rows))
+    layers = _laid(pieces, np.stack([0.3 * inside, (0.35 + 0.35 * magnitude) * rim, 0.8 * spot]), len(rows), shape)
+    colours = np.array([[235.0, 230.0, 235.0], [70.0, 60.0, 80.0], [250.0, 250.0, 250.0]])
     return [
-        Paint(everywhere, _laid(pieces, cover, len(rows), shape), np.broadcast_to(np.array(colour), (len(rows), 3)))
-        for cover, colour in (
-            (0.3 * inside, (235.0, 230.0, 235.0)),
-            ((0.35 + 0.35 * magnitude) * rim, (70.0, 60.0, 80.0)),
-            (0.8 * spot, (250.0, 250.0, 250.0)),
-        )
+        Paint(np.arange(len(rows)), layer, np.broadcast_to(colour, (len(rows), 3)))
+        for layer, colour in zip(layers, colours, strict=True)
     ]
 
 
@@ -72,7 +69,8 @@ def deposits(rows: Indices, draw: Draw, magnitude: float, shape: Shape) -> Plan:
     radius = (0.008 + 0.045 * size**2 * magnitude) * min(shape) * uneven
     grain = np.clip(radius - _length(pieces.right, pieces.down) + 0.5, 0, 1)
     colours = np.array([60.0, 25.0, 85.0]) + values[:, 1:2] * np.array([45.0, 25.0, 40.0])
-    return [Paint(np.arange(len(rows)), _laid(pieces, 0.9 * grain, len(rows), shape), colours)]
+    (layer,) = _laid(pieces, 0.9 * grain[None], len(rows), shape)
+    return [Paint(np.arange(len(rows)), layer, colours)]
 
 
 class _Pieces(NamedTuple):
@@ -110,14 +108,19 @@ def _length(right: Singles, down: Singles) -> Singles:
 
 
 def _laid(pieces: _Pieces, covers: Singles, pictures: int, shape: Shape) -> NDArray[np.uint8]:
-    """Pieces (k, side, side) of covers in [0, 1] on empty pictures, the thicker over the thinner: uint8 (n, h, w)."""
-    found = np.zeros((pictures, *shape), np.uint8)
-    side, (height, width) = covers.shape[1], shape
-    places = zip(pieces.at.tolist(), pieces.top.tolist(), pieces.left.tolist(), _as_cover(covers), strict=True)
+    """Layers of pieces (layers, k, side, side), covers in [0, 1], on empty pictures: uint8 (layers, n, h, w).
+
+    In a layer the thicker lies over the thinner.
+    """
+    found = np.zeros((len(covers), pictures, *shape), np.uint8)
+    side, (height, width) = covers.shape[2], shape
+    places = zip(
+        pieces.at.tolist(), pieces.top.tolist(), pieces.left.tolist(), _as_cover(covers).swapaxes(0, 1), strict=True
+    )
     for at, top, left, cover in places:
         rows, columns = slice(max(top, 0), min(top + side, height)), slice(max(left, 0), min(left + side, width))
-        there = found[at, rows, columns]
-        seen = cover[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+        there = found[:, at, rows, columns]
+        seen = cover[:, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
         np.maximum(there, seen, out=there)
     return found
 
@@ -129,4 +132,4 @@ def _pixels(shape: Shape) -> tuple[Floats, Floats]:
 
 
 def _as_cover(cover: Singles) -> NDArray[np.uint8]:
-    return np.round(255 * cover).astype(np.uint8)
+    return (255 * cover + np.float32(0.5)).astype(np.uint8)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import avg_pool2d, conv2d, grid_sample, pad
 
-from hemascope.augment import on_cpu
+from hemascope.augment import by_opencv
 from hemascope.augment import plan as plans
 from hemascope.augment.plan import DENSITIES, QUANTILES, TRUNCATED, Plan, nearest, sharpening_weights
 from hemascope.draws import FACTORS, GOLDEN, SHIFTS
@@ -203,7 +203,7 @@ def _paint(operation: plans.Paint, pictures: Tensor) -> Tensor:
 def _jpeg(operation: plans.Jpeg, pictures: Tensor) -> Tensor:
     # By the library that OpenCV has, on the CPU: an imitation of it would be another compression.
     arrays = np.ascontiguousarray(pictures.permute(0, 2, 3, 1).cpu().numpy())
-    on_cpu.carry_out([operation._replace(where=np.arange(len(arrays)))], arrays)
+    by_opencv.carry_out([operation._replace(where=np.arange(len(arrays)))], arrays)
     return torch.from_numpy(arrays).permute(0, 3, 1, 2).to(pictures.device)
 
 

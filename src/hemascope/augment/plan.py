@@ -1,8 +1,8 @@
 """What is to be done to the pixels of a batch, decided beforehand and free of pixels: a plan is a list of operations.
 
 An operation names the pictures it touches (`where`, their positions in the batch, ascending) and holds one row of
-parameters for each of them. `on_cpu` carries a plan out with OpenCV on uint8 (n, h, w, 3), `on_tensors` with torch on
-uint8 (n, 3, h, w); both give the same grey levels within the tolerance that the tests state.
+parameters for each of them. `by_numba` and `by_opencv` carry a plan out on uint8 (n, h, w, 3), `on_tensors` with torch
+on uint8 (n, 3, h, w); all give the same grey levels within the tolerance that the tests state.
 """
 
 from __future__ import annotations

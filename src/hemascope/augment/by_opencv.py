@@ -1,4 +1,7 @@
-"""Carries plans out on the CPU with OpenCV: uint8 (n, h, w, 3), picture by picture, without torch."""
+"""Carries plans out on the CPU with OpenCV: uint8 (n, h, w, 3), picture by picture, without torch.
+
+It is what an installation without Numba has, and what `by_numba` asks for operations that it does not have itself.
+"""
 
 from __future__ import annotations
 
