@@ -334,6 +334,16 @@ def test_the_layout_in_memory_is_the_recipe_s(cells: Cells, tiny: Tiny, tmp_path
     assert first.history[0]["train_loss"] == pytest.approx(last.history[0]["train_loss"], abs=1e-3)
 
 
+@pytest.mark.parametrize(("steps", "first"), [([{"name": "dihedral"}], True), ([], False)])
+def test_that_loops_are_compiled_first_is_said_where_a_recipe_augments(
+    steps: list[dict[str, str]], first: bool, cells: Cells, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hemascope.train.compiles_first", lambda: True)
+    said: list[str] = []
+    train_network(cells, tiny(augmentation=steps), tmp_path, Options(), said.append)
+    assert any("compiling the augmentation" in sentence for sentence in said) is first
+
+
 def test_balanced_sampling_leaves_class_weights_off(cells: Cells, tiny: Tiny, tmp_path: Path) -> None:
     fields = {"sampling": "balanced", "augmentation": []}
     one = trained(cells, tiny(**fields), tmp_path / "one")

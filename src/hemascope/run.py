@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PACKAGES = (
-    "numpy", "pillow", "pandas", "pyarrow", "scikit-learn", "matplotlib", "onnxruntime", "torch", "torchvision", "timm",
-    "lightning-fabric", "safetensors", "onnx", "onnxscript", "skl2onnx",
+    "numpy", "scipy", "pillow", "opencv-python-headless", "numba", "pandas", "pyarrow", "scikit-learn", "matplotlib",
+    "onnxruntime", "torch", "torchvision", "timm", "lightning-fabric", "safetensors", "onnx", "onnxscript", "skl2onnx",
 )  # fmt: skip
 
 

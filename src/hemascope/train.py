@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hemascope import checkpoint, draws
+from hemascope.augment import compiles_first
 from hemascope.average import WeightAverage
 from hemascope.batches import Batches, Source, batch_size, hold, steps_of
 from hemascope.compiled import Compiled
@@ -113,6 +114,8 @@ def train_network(
     precision = precision_of(fabric)
     if options.precision == "auto" and precision == "bfloat16" and fabric.device.type == "cpu":
         say("computing in bfloat16, for which this CPU has instructions; --precision float32 would take longer")
+    if recipe.augmentation and fabric.device.type == "cpu" and compiles_first():
+        say("compiling the augmentation, which takes a quarter of a minute once on a machine")
     stages = [stage for stage in recipe.stages if not (stage.freeze_backbone and weights.random)]
     scalars = Scalars(folder / "tensorboard", place.total_epochs) if options.tensorboard and leads else None
 

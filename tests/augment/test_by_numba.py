@@ -57,6 +57,22 @@ def test_a_kernel_is_compiled_once_whatever_the_recipe() -> None:
     assert set(own.values()) == {1}, own
 
 
+def test_that_loops_are_compiled_first_is_known_beforehand(tmp_path: Path) -> None:
+    code = (
+        "import numpy as np\n"
+        "from hemascope.augment import augment, compiles_first\n"
+        "from hemascope.recipe import Augmentation\n"
+        "print(compiles_first())\n"
+        "augment(np.zeros((4, 20, 20, 3), np.uint8), np.arange(4), [Augmentation(name='dihedral')], seed=0, epoch=0)\n"
+    )
+    for first in (True, False):
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+        )  # fmt: skip
+        assert done.stdout.strip() == str(first)
+
+
 def test_a_full_disk_costs_the_time_to_compile_and_nothing_else(tmp_path: Path) -> None:
     pytest.importorskip("resource", reason="Windows bounds no files")
     code = (

@@ -29,7 +29,7 @@ from hemascope.recipe import Augmentation
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["FAMILIES", "MIXING", "Draw", "Family", "augment", "compiled", "label_weights", "plan_of"]
+__all__ = ["FAMILIES", "MIXING", "Draw", "Family", "augment", "compiled", "compiles_first", "label_weights", "plan_of"]
 
 Pictures = TypeVar("Pictures", NDArray[np.uint8], "torch.Tensor")
 
@@ -204,6 +204,15 @@ def compiled() -> bool:
     except ImportError:
         return False
     return not getattr(config, "DISABLE_JIT", False)
+
+
+def compiles_first() -> bool:
+    """Whether loops have yet to be compiled, which takes a quarter of a minute: no earlier process has left them."""
+    if not compiled():
+        return False
+    from hemascope.augment import kernels
+
+    return not kernels.kept()
 
 
 def _worth(pictures: NDArray[np.uint8]) -> int:
