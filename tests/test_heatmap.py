@@ -180,7 +180,9 @@ def test_pictures_of_another_size_have_maps_of_theirs(tiny: Tiny) -> None:
 
 
 def test_neighbours_that_all_agree_still_warm_the_map(tiny: Tiny) -> None:
-    network = network_of(tiny(backbone="cell_residual", image_size=64, head="knn", neighbours=3, head_widths=[]))
+    network = network_of(
+        tiny(backbone="cell_residual", image_size=64, head="knn", stages=[], neighbours=3, head_widths=[])
+    )
     pictures = pictures_of(4, 64)
     assert isinstance(network.head, NeighbourVote)
     with torch.no_grad():

@@ -96,7 +96,9 @@ def test_the_graph_of_views_and_members_and_of_neighbours(tiny: Tiny) -> None:
     recipe = tiny(backbone="cell_residual", image_size=64, head_widths=[])
     agree(Explained(Views(network_of(recipe), 4)), 64)
     agree(Explained(Ensemble([network_of(recipe), network_of(tiny(head_widths=[]), 1)])), 48)
-    network = network_of(tiny(backbone="cell_residual", image_size=64, head="knn", neighbours=3, head_widths=[]))
+    network = network_of(
+        tiny(backbone="cell_residual", image_size=64, head="knn", stages=[], neighbours=3, head_widths=[])
+    )
     assert isinstance(network.head, NeighbourVote)
     network.head.remember(torch.randn(9, 256).abs(), torch.arange(9) % 3)
     agree(Explained(network), 64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from hemascope.errors import InputError
 
@@ -31,6 +32,8 @@ CLASSICAL_KEYS = ("name", "description", "backbone", "pretrained", "augmentation
 
 
 MOST_MEMBERS = 32
+MOST_CHOICES = 16
+"""More names than these are not listed in an error."""
 
 
 class Part(BaseModel):
@@ -172,6 +175,9 @@ class Recipe(Part):
                 raise _mistake(f"'{mixing[0]}' mixes labels, and classical models learn from one each; leave it out")
         elif "copies" in given:
             raise _mistake("'copies' is about classical models; networks see other copies in every epoch: leave it out")
+        elif self.head == "knn":
+            if self.stages:
+                raise _mistake("'stages' train a network, and under 'head: knn' nothing is trained; leave them out")
         elif self.backbone != "none" and isinstance(self.members, int) and "stages" not in self.model_fields_set:
             raise _mistake("the key 'stages' is missing; add it")
         return self
@@ -237,8 +243,12 @@ def parse_recipe(text: str, source: str = "recipe") -> Recipe:
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
-        raise InputError(f"{source}: line {line} is not valid YAML; mend it.") from error
+        line, first = (
+            getattr(getattr(error, name, None), "line", none)
+            for name, none in (("problem_mark", 0), ("context_mark", math.inf))
+        )
+        begun = f", in what begins in line {first + 1}" if first < line else ""
+        raise InputError(f"{source}: line {line + 1} is not valid YAML{begun}; mend it.") from error
     if content is None:
         raise InputError(f"{source}: is empty, expected keys such as backbone and stages.")
     if not isinstance(content, dict):
@@ -255,6 +265,17 @@ def recipe_from(content: dict[str, Any], source: str = "recipe") -> Recipe:
         raise InputError(f"{source}: {_sentence(error)}") from error
 
 
+_KINDS = {
+    "int": "a whole number", "float": "a number", "finite": "a number", "bool": "true or false", "string": "a text",
+    "tuple": "a list", "model": "keys with their values",
+}  # fmt: skip
+"""What the errors of pydantic that begin so expect."""
+_BOUNDS = {
+    "greater_than_equal": "{0:g} or more", "less_than_equal": "{0:g} or less", "greater_than": "more than {0:g}",
+    "less_than": "less than {0:g}",
+}  # fmt: skip
+
+
 def _sentence(error: ValidationError) -> str:
     # A key that is misspelt is missing as well, by its right name: the word that stands there is what to look at.
     problem = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
@@ -267,12 +288,26 @@ def _sentence(error: ValidationError) -> str:
         return f"the key '{where}' is missing; add it."
     if problem["type"] == "mistake":
         return f"{problem['msg']}."
-    found = problem.get("input")
-    expected = problem["msg"][0].lower() + problem["msg"][1:].replace("a valid tuple", "a list")
+    found, near = problem.get("input"), ""
     if problem["type"] == "literal_error":
         choices = [*get_args(Optimizer), *get_args(Schedule), *get_args(AugmentationName)]
-        return f"'{where}' is {found!r}{_nearest(str(found), choices)}: {expected}."
-    return f"'{where}' is {found!r}: {expected}."
+        near = _nearest(str(found), choices)
+    return f"'{where}' is {found!r}{near}: expected {_expected(problem)}."
+
+
+def _expected(problem: ErrorDetails) -> str:
+    """What ought to stand there, in the words of a recipe's author rather than of Python."""
+    kind, bounds = problem["type"], problem.get("ctx", {})
+    for name, words in _KINDS.items():
+        if kind.startswith(name):
+            return words
+    if kind in _BOUNDS:
+        return _BOUNDS[kind].format(*bounds.values())
+    if kind == "literal_error":
+        told = str(bounds["expected"])
+        count = told.count(",") + 2
+        return told if count <= MOST_CHOICES else f"one of {count} names, which `hemascope recipes --fields` lists"
+    return problem["msg"].removeprefix("expected ")
 
 
 def _mistake(sentence: str) -> PydanticCustomError:
