@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -338,7 +339,7 @@ def test_the_layout_in_memory_is_the_recipe_s(cells: Cells, tiny: Tiny, tmp_path
 def test_that_loops_are_compiled_first_is_said_where_a_recipe_augments(
     steps: list[dict[str, str]], first: bool, cells: Cells, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hemascope.train.compiles_first", lambda: True)
+    monkeypatch.setattr(sys.modules["hemascope.train"], "compiles_first", lambda: True)
     said: list[str] = []
     train_network(cells, tiny(augmentation=steps), tmp_path, Options(), said.append)
     assert any("compiling the augmentation" in sentence for sentence in said) is first

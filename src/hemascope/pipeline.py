@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hemascope.belief import reasons_to_believe
 from hemascope.card import write_model_card
 from hemascope.data import NO_GROUPS_NOTE, Cells, load
 from hemascope.drawing import draw_run
@@ -23,7 +22,7 @@ from hemascope.prepare import Prepared, prepare
 from hemascope.processes import leads
 from hemascope.progress import Say
 from hemascope.recipe import Recipe, load_recipe
-from hemascope.report import write_report
+from hemascope.report import doubts, write_report
 from hemascope.run import (
     Run,
     command_line,
@@ -303,19 +302,10 @@ def score_run(
     draw_run(run, prepared, shown.scores, shown.predictions, shown_cells, model)
     write_report(run.folder)
     write_model_card(run)
-    if doubts := list(_doubts(run, metrics, part)):
-        say(f"take care: {'; '.join(doubts)} (the report says why)")
+    if care := doubts(run.folder):
+        say(f"take care: {'; '.join(title[0].lower() + title[1:] for title in care)} (the report says why)")
     say(f"report: {run.report}")
     return metrics
-
-
-def _doubts(run: Run, metrics: Mapping[str, Any], part: str) -> Iterator[str]:
-    """What the report will ask to be careful about, in its words."""
-    import pandas as pd
-
-    for check in reasons_to_believe(metrics, part, pd.read_csv(run.split)):
-        if check["kind"] == "care":
-            yield check["title"][0].lower() + check["title"][1:]
 
 
 def _figure(scores: Mapping[str, Any]) -> str:

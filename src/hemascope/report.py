@@ -78,22 +78,11 @@ def write_report(run: Path) -> Path:
     network and works without JavaScript. Raises InputError when a file is missing or cannot be read.
     """
     run = Path(run)
-    metrics = read_json(run / "metrics.json")
-    if metrics is None:
-        raise InputError(f"{run}: has no metrics.json to report on; give a folder that `hemascope train` has written.")
-    if "accuracy" in metrics:
-        # What `hemascope evaluate` writes: scores alone, of pictures that need not be those of a run.
-        metrics = {"test": metrics, "warnings": metrics.get("warnings"), "evaluated": True}
-    scored_on = "test" if metrics.get("test") else "validation"
-    scores = metrics.get(scored_on)
-    if not isinstance(scores, Mapping) or scores.get("accuracy") is None:
-        raise InputError(
-            f"{run / 'metrics.json'}: holds no scores under 'test' or 'validation'; let `hemascope train` end, then "
-            "report again."
-        )
+    metrics, scored_on = _scored(run)
+    scores = metrics[scored_on]
     config = _mapping(run / "config.yaml", yaml.safe_load) or {}
     recipe = config.get("recipe") or {}
-    split = _table(run / "split.csv", "id", "label", "split")
+    split = _split(run)
     removed = _table(run / "removed.csv", "id", "label", "verdict", "reason")
     kept = None if split is None else len(split)
     lost = None if removed is None else len(removed)
@@ -138,6 +127,35 @@ def write_report(run: Path) -> Path:
     page = run / "report.html"
     write_text(page, render("report.html.j2", context))
     return page
+
+
+def doubts(run: Path) -> list[str]:
+    """What the report asks to be careful about, in its words. Raises InputError as `write_report` does."""
+    metrics, scored_on = _scored(run)
+    checks = reasons_to_believe(metrics, scored_on, _split(run))
+    return [check["title"] for check in checks if check["kind"] == "care"]
+
+
+def _scored(run: Path) -> tuple[Mapping[str, Any], str]:
+    """What metrics.json holds, and under which name the scores stand that the report is about."""
+    metrics = read_json(run / "metrics.json")
+    if metrics is None:
+        raise InputError(f"{run}: has no metrics.json to report on; give a folder that `hemascope train` has written.")
+    if "accuracy" in metrics:
+        # What `hemascope evaluate` writes: scores alone, of pictures that need not be those of a run.
+        metrics = {"test": metrics, "warnings": metrics.get("warnings"), "evaluated": True}
+    scored_on = "test" if metrics.get("test") else "validation"
+    scores = metrics.get(scored_on)
+    if not isinstance(scores, Mapping) or scores.get("accuracy") is None:
+        raise InputError(
+            f"{run / 'metrics.json'}: holds no scores under 'test' or 'validation'; let `hemascope train` end, then "
+            "report again."
+        )
+    return metrics, scored_on
+
+
+def _split(run: Path) -> pd.DataFrame | None:
+    return _table(run / "split.csv", "id", "label", "split")
 
 
 def render(template_name: str, context: Mapping[str, Any]) -> str:

@@ -170,12 +170,13 @@ def _on_cpu(
     epoch: int,
     threads: int,
 ) -> NDArray[np.uint8]:
+    changed = np.array(pictures, order="C")
+    if not steps:
+        return changed
     if compiled():
         from hemascope.augment.by_numba import carry_out
     else:
         from hemascope.augment.by_opencv import carry_out
-
-    changed = np.array(pictures, order="C")
     shape = (changed.shape[1], changed.shape[2])
     threads = max(1, min(threads, len(changed)))
     bounds = np.linspace(0, len(changed), threads + 1).astype(int).tolist()
