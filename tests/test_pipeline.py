@@ -138,20 +138,16 @@ def test_an_output_folder_with_something_in_it_is_refused(finished: Run, dirty: 
     assert finished.metrics.read_bytes() == before
 
 
-def test_what_the_report_asks_to_be_careful_about_is_said(dirty: Cells, tiny: Tiny, tmp_path: Path) -> None:
+def test_a_finished_run_has_said_its_doubts_and_resume_trains_no_more(dirty: Cells, tiny: Tiny, tmp_path: Path) -> None:
     said: list[str] = []
     run = train(dirty, tiny(backbone="none", stages=[]), tmp_path / "run", say=said.append)
     (sentence,) = (sentence for sentence in said if sentence.startswith("take care: "))
+    assert "patients are unknown" in sentence
     page = run.report.read_text(encoding="utf-8")
     for title in sentence.removeprefix("take care: ").removesuffix(" (the report says why)").split("; "):
         assert title[0].upper() + title[1:] in page
-    assert "patients are unknown" in sentence
-
-
-def test_resume_of_a_finished_run_trains_no_more(dirty: Cells, tiny: Tiny, tmp_path: Path) -> None:
-    run = train(dirty, tiny(backbone="none", stages=[]), tmp_path / "run", say=quiet)
     weights = (run.model / "model.onnx").read_bytes()
-    said: list[str] = []
+    said.clear()
     train(dirty, tiny(backbone="none", stages=[]), tmp_path / "run", resume=True, say=said.append)
     assert any("finished already" in sentence for sentence in said)
     assert (run.model / "model.onnx").read_bytes() == weights
