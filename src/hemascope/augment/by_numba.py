@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hemascope.augment import by_opencv, kernels
 from hemascope.augment import plan as plans
-from hemascope.augment.plan import DENSITIES, QUANTILES, TRUNCATED, Operation, Plan, sharpening_weights
+from hemascope.augment.plan import DENSITIES, QUANTILES, TRUNCATED, Plan, sharpening_weights
 
 Pictures = NDArray[np.uint8]
 
@@ -21,19 +21,12 @@ Pictures = NDArray[np.uint8]
 def carry_out(plan: Plan, pictures: Pictures) -> None:
     """Change `pictures`, uint8 (n, h, w, 3) and contiguous, in place."""
     for operation in plan:
+        apply = _APPLY[type(operation)]
         try:
-            _apply(operation, pictures)
+            apply(operation, pictures)
         except OSError:
             # A kernel that has just been compiled could not be kept on a full disk. It is there for this process.
-            _apply(operation, pictures)
-
-
-def _apply(operation: Operation, pictures: Pictures) -> None:
-    kind = type(operation)
-    if kind in _APPLY:
-        _APPLY[kind](operation, pictures)
-    else:
-        by_opencv.carry_out([operation], pictures)
+            apply(operation, pictures)
 
 
 def _singles(values: NDArray[Any]) -> NDArray[np.float32]:
@@ -126,7 +119,8 @@ def _blend(operation: plans.Blend, pictures: Pictures) -> None:
 
 
 _APPLY: Mapping[type[Any], Callable[[Any, Pictures], None]] = {
-    # What is not here is seldom, or has a library in OpenCV that does it well.
+    # What has no kernel is seldom, or has a library in OpenCV that does it well.
+    **by_opencv.APPLY,
     plans.Warp: _warp,
     plans.Shift: _shift,
     plans.Turn: _turn,

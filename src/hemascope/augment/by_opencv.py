@@ -22,7 +22,7 @@ Pictures = NDArray[np.uint8]
 def carry_out(plan: Plan, pictures: Pictures) -> None:
     """Change `pictures`, uint8 (n, h, w, 3) and contiguous, in place."""
     for operation in plan:
-        _APPLY[type(operation)](operation, pictures)
+        APPLY[type(operation)](operation, pictures)
 
 
 def _warp(operation: plans.Warp, pictures: Pictures) -> None:
@@ -229,7 +229,7 @@ def _paste(operation: plans.Paste, pictures: Pictures) -> None:
         pictures[place, top:bottom, left:right] = others[at, top:bottom, left:right]
 
 
-_APPLY: Mapping[type[Any], Callable[[Any, Pictures], None]] = {
+APPLY: Mapping[type[Any], Callable[[Any, Pictures], None]] = {
     plans.Warp: _warp,
     plans.Shift: _shift,
     plans.Turn: _turn,
